@@ -1,0 +1,796 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* account.c - what happens to one account: events, loading, writing.
+ *
+ *   ABSENT ──event──► WANTED (parks events) ──in EXEC──► ASKED ──reply──► CLEAN ──event──► DIRTY
+ *     ▲                  ▲──── not executed ────────────────┘              │ ▲              │ encoded
+ *     └──────────────────────── evicted ──────────────────────────────────┘ └─ acknowledged ┘  (INFLIGHT)
+ *
+ * An event is counted if and only if its offset is later than the account's position, so replays are harmless.  It
+ * goes into the hot record: a signed byte a cell, for the stretch of time in which no ring changes its bucket.  Only
+ * when the stretch changes, a byte is full or the account is written are the bytes folded into its history; so an
+ * event costs one cache line, whatever the windows are. */
+#include <stdlib.h>
+#include <string.h>
+#include "cloutd/state.h"
+#include "lane_internal.h"
+#include "resp.h"
+
+struct record *account_of(struct partition *p, uint32_t number)
+{
+        return table_record(p->table, number);
+}
+
+const char *account_long_id(const struct record *record)
+{
+        const enum record_phase phase = record_phase(record);
+
+        if (phase == RECORD_WANTED || phase == RECORD_ASKED)
+                return ((const struct parking *)record->cold)->id;
+        return (const char *)((const struct cold *)record->cold)->bytes;
+}
+
+uint64_t account_hash_of(const struct partition *p, const struct record *record)
+{
+        char buf[RECORD_TAIL];
+
+        return account_hash(record_id(p->table, record, buf), record->id_len);
+}
+
+const char *account_key(struct lane *lane, const char *id, size_t id_len, size_t *ret_len)
+{
+        memcpy(lane->key + lane->key_prefix_len, id, id_len);
+        *ret_len = lane->key_prefix_len + id_len;
+        return lane->key;
+}
+
+#define RETRY_FAILED_US INT64_C(1000000)
+
+/* ---- cold parts ---- */
+
+static size_t cold_size(size_t bytes)
+{
+        /* in steps of an allocator's size classes, so that a growing history is not moved by every event */
+        const size_t n = sizeof(struct cold) + bytes;
+
+        return n <= 128 ? (n + 15) / 16 * 16 : (n + n / 8 + 31) / 32 * 32;
+}
+
+static struct cold *cold_new(struct lane *lane, const char *long_id, size_t id_len)
+{
+        const size_t size = cold_size(id_len);
+        struct cold *cold = malloc(size);
+
+        CHECK(cold != NULL);
+        memset(cold, 0, sizeof *cold);
+        cold->id_len = (uint8_t)id_len;
+        cold->cap = (uint32_t)(size - sizeof *cold);
+        if (id_len > 0)
+                memcpy(cold->bytes, long_id, id_len);
+        lane->cold_bytes += size;
+        return cold;
+}
+
+static const uint8_t *cold_history(const struct cold *cold)
+{
+        return cold->bytes + cold->id_len;
+}
+
+static struct cold *cold_set_history(struct lane *lane, struct record *record, const uint8_t *history, size_t len)
+{
+        struct cold *cold = record->cold;
+        const size_t need = cold->id_len + len;
+
+        if (need > cold->cap || sizeof *cold + cold->cap > 2 * cold_size(need)) {
+                const size_t size = cold_size(need);
+
+                lane->cold_bytes -= sizeof *cold + cold->cap;
+                cold = realloc(cold, size);
+                CHECK(cold != NULL);
+                cold->cap = (uint32_t)(size - sizeof *cold);
+                lane->cold_bytes += size;
+                record->cold = cold;
+        }
+        memcpy(cold->bytes + cold->id_len, history, len);
+        cold->history_len = (uint32_t)len;
+        return cold;
+}
+
+static size_t parking_size(const struct parking *parking)
+{
+        return sizeof *parking + parking->id_len + parking->cap * sizeof *parking->events;
+}
+
+static void parking_free(struct lane *lane, struct parking *parking)
+{
+        if (parking == NULL)
+                return;
+        lane->parked_bytes -= parking_size(parking);
+        free(parking->events);
+        free(parking);
+}
+
+size_t account_cold_bytes(const struct record *record)
+{
+        const struct cold *cold = record->cold;
+
+        return sizeof *cold + cold->cap;
+}
+
+void account_free_cold(struct partition *p, struct record *record)
+{
+        const enum record_phase phase = record_phase(record);
+        struct lane *lane = p->lane;
+
+        if (phase == RECORD_WANTED || phase == RECORD_ASKED) {
+                parking_free(lane, record->cold);
+        } else if (record->cold != NULL) {
+                const struct cold *cold = record->cold;
+
+                lane->cold_bytes -= sizeof *cold + cold->cap;
+                free(record->cold);
+        }
+        record->cold = NULL;
+}
+
+uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want)
+{
+        const uint32_t number = table_insert(p->table, hash, id, id_len);
+        const size_t long_len = id_len > table_inline_id(p->table) ? id_len : 0;
+        struct record *record;
+
+        CHECK(number != 0); /* out of memory: what is in Redis is right, a restart reads on from there */
+        record = account_of(p, number);
+        record->flags = RECORD_RECENT;
+        if (want) {
+                struct parking *parking = malloc(sizeof *parking + long_len);
+
+                CHECK(parking != NULL);
+                memset(parking, 0, sizeof *parking);
+                parking->id_len = (uint8_t)long_len;
+                if (long_len > 0)
+                        memcpy(parking->id, id, long_len);
+                p->lane->parked_bytes += parking_size(parking);
+                record->cold = parking;
+                account_want(p, number);
+        } else {
+                record->cold = cold_new(p->lane, id, long_len);
+                record->flags |= RECORD_CLEAN | RECORD_NEW | RECORD_POL | RECORD_ALL;
+        }
+        return number;
+}
+
+void account_remove(struct partition *p, uint32_t number)
+{
+        struct record *record = account_of(p, number);
+        const uint64_t hash = account_hash_of(p, record);
+
+        account_free_cold(p, record);
+        table_remove(p->table, number, hash);
+}
+
+void account_want(struct partition *p, uint32_t number)
+{
+        record_set_phase(account_of(p, number), RECORD_WANTED);
+        numbers_add(&p->wanted, number);
+        partition_waits(p);
+}
+
+void account_dirty(struct partition *p, uint32_t number)
+{
+        struct record *record = account_of(p, number);
+
+        if (record_phase(record) != RECORD_CLEAN)
+                return;
+        record_set_phase(record, RECORD_DIRTY);
+        /* What changes while it is on its way belongs to the next cut, else a busy account would be sent all the
+         * time.  (A stale entry in a list is skipped when its turn comes.) */
+        if ((record->flags & (RECORD_IN_CUT | RECORD_INFLIGHT)) == RECORD_IN_CUT)
+                numbers_add(&p->cut_queue, number);
+        else
+                numbers_add(&p->dirty, number);
+        partition_waits(p);
+}
+
+/* ---- events ---- */
+
+static void scratch_room(struct lane *lane, size_t n)
+{
+        if (n > lane->scratch_cap) {
+                uint8_t *scratch = realloc(lane->scratch, n * 2);
+
+                CHECK(scratch != NULL);
+                lane->scratch = scratch;
+                lane->scratch_cap = n * 2;
+        }
+}
+
+static struct cold *history_rewrite(struct partition *p, struct record *record, const int32_t *counts,
+                                    wall_ms_t ts_ms)
+{
+        struct lane *lane = p->lane;
+        const struct cold *cold = record->cold;
+        size_t len;
+
+        scratch_room(lane, cold->history_len + HISTORY_GROWTH);
+        len = history_add(lane->scoring, record->place, cold_history(cold), cold->history_len, counts, ts_ms,
+                          lane->now_ms, lane->scratch);
+        return cold_set_history(lane, record, lane->scratch, len);
+}
+
+/* Move the counters of the hot record into the history. */
+static void record_fold(struct partition *p, struct record *record)
+{
+        const size_t n_cells = p->lane->scoring->n_cells;
+        int32_t counts[POLICY_CELLS_MAX] = {0};
+        int any = 0;
+
+        for (unsigned c = 0; c < n_cells; c++) {
+                counts[c] = record_counter(record, c);
+                any |= counts[c];
+        }
+        if (any == 0)
+                return;
+        (void)history_rewrite(p, record, counts, (wall_ms_t)(record_load(&record->stretch) >> STRETCH_BITS));
+        record_begin(record);
+        record_clear_counters(record, n_cells);
+        record_end(record);
+}
+
+static void record_set_stretch(struct partition *p, struct record *record, wall_ms_t ts_ms)
+{
+        wall_ms_t from, to;
+
+        scoring_stretch(p->lane->scoring, record->place, ts_ms, &from, &to);
+        if (to - from > STRETCH_MAX_MS) {
+                if (from < ts_ms - STRETCH_MAX_MS / 2)
+                        from = ts_ms - STRETCH_MAX_MS / 2;
+                if (to > from + STRETCH_MAX_MS)
+                        to = from + STRETCH_MAX_MS;
+        }
+        record_begin(record);
+        record_store(&record->stretch, (uint64_t)from << STRETCH_BITS | (uint64_t)(to - from));
+        record_end(record);
+}
+
+static void set_pos(struct record *record, int64_t pos)
+{
+        record_begin(record);
+        record_store(&record->pos, (uint64_t)(pos + 1));
+        record_end(record);
+}
+
+/* Count an event and move the position. */
+static void count(struct partition *p, struct record *record, const struct parked_event *event)
+{
+        if (event->ts_ms < 0) {
+                int32_t counts[POLICY_CELLS_MAX] = {0};
+
+                counts[event->cell] = event->delta;
+                (void)history_rewrite(p, record, counts, -1);
+                set_pos(record, event->offset);
+                lane_count(p->lane->telemetry, LANE_LATE, 1);
+                return;
+        }
+        lane_count(p->lane->telemetry, LANE_SCORED, 1);
+        for (;;) {
+                const uint64_t stretch = record_load(&record->stretch);
+                const uint64_t from = stretch >> STRETCH_BITS;
+                bool counted = false;
+
+                if (__builtin_expect((uint64_t)event->ts_ms - from < (stretch & (uint64_t)STRETCH_MAX_MS), 1)) {
+                        record_begin(record);
+                        counted = record_count(record, event->cell, event->delta);
+                        record_store(&record->pos, (uint64_t)event->offset + 1);
+                        record_end(record);
+                        if (counted)
+                                return;
+                        record_fold(p, record);
+                } else {
+                        record_fold(p, record);
+                        record_set_stretch(p, record, event->ts_ms);
+                }
+        }
+}
+
+/* Forget what is known of the account but for its position and for what Redis still has. */
+static void account_wipe_memory(struct partition *p, struct record *record)
+{
+        record_begin(record);
+        record_clear_counters(record, p->lane->scoring->n_cells);
+        record_end(record);
+        (void)cold_set_history(p->lane, record, NULL, 0);
+}
+
+/* An event that is later than the account's position, on a resident account. */
+static void apply(struct partition *p, uint32_t number, const struct parked_event *event)
+{
+        struct record *record = account_of(p, number);
+
+        switch ((enum act)event->act) {
+        case ACT_COUNT:
+                if (record->flags & RECORD_LEFT) {
+                        lane_count(p->lane->telemetry, LANE_OPTED_OUT, 1);
+                        return;
+                }
+                count(p, record, event);
+                break;
+        case ACT_OPTOUT:
+                if (record->flags & RECORD_LEFT)
+                        return;
+                account_wipe_memory(p, record);
+                set_pos(record, event->offset);
+                record->flags = (uint16_t)((record->flags & ~RECORD_RETURNED) | RECORD_LEFT);
+                break;
+        case ACT_OPTIN:
+                if (!(record->flags & RECORD_LEFT))
+                        return;
+                set_pos(record, event->offset);
+                record->flags =
+                        (uint16_t)((record->flags & ~RECORD_LEFT) | RECORD_RETURNED | RECORD_NEW | RECORD_POL);
+                break;
+        }
+        record->flags |= RECORD_ALL | RECORD_RECENT;
+        account_dirty(p, number);
+}
+
+static void park(struct partition *p, struct record *record, const struct parked_event *event)
+{
+        struct parking *parking = record->cold;
+
+        if (parking->n == parking->cap) {
+                const size_t cap = parking->cap * 2 + 2;
+                struct parked_event *events = realloc(parking->events, cap * sizeof *events);
+
+                CHECK(events != NULL);
+                p->lane->parked_bytes += (cap - parking->cap) * sizeof *events;
+                parking->events = events;
+                parking->cap = cap;
+        }
+        parking->events[parking->n++] = *event;
+}
+
+void account_event(struct partition *p, uint32_t number, const struct parked_event *event, bool several_lines)
+{
+        struct record *record = account_of(p, number);
+        const enum record_phase phase = record_phase(record);
+
+        if (phase == RECORD_WANTED || phase == RECORD_ASKED) {
+                park(p, record, event);
+                return;
+        }
+        /* Lines of one message have one offset: all of them are judged by the position from before the message. */
+        if (record_load(&record->pos) > (uint64_t)event->offset && !(record->flags & RECORD_IN_BATCH)) {
+                if (event->act == ACT_COUNT)
+                        lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
+                return;
+        }
+        if (several_lines && !(record->flags & RECORD_IN_BATCH)) {
+                record->flags |= RECORD_IN_BATCH;
+                numbers_add(&p->in_batch, number);
+        }
+        apply(p, number, event);
+}
+
+/* ---- loading ---- */
+
+/* Redis cannot give or take this account for now: again in a second.  Its cut, and so `low`, waits. */
+static void account_failed(struct partition *p, uint32_t number)
+{
+        numbers_add(&p->failed, number);
+        p->failed_retry_us = p->lane->now_us + RETRY_FAILED_US;
+}
+
+static void load_failed(struct partition *p, const struct sent_load *load, const char *why)
+{
+        static struct log_limit limit;
+        struct record *record = account_of(p, load->number);
+        char buf[RECORD_TAIL];
+        const char *id = record_id(p->table, record, buf);
+
+        log_limited(&limit, LOG_LEVEL_ERROR, "cannot read an account's state from Redis; it is asked for again each second",
+                    "key", "%.*s%.*s", (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len, id, "topic",
+                    "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "why", "%s", why, NULL);
+        lane_count(p->lane->telemetry, LANE_REDIS_ERRORS, 1);
+        record_set_phase(record, RECORD_WANTED);
+        account_failed(p, load->number);
+}
+
+/* What Redis said of an account, as its state; false after load_failed() or a stop. */
+static bool load_read(struct partition *p, const struct sent_load *load, uint64_t hash, struct state *ret_state,
+                      bool *ret_exists, bool *ret_pol)
+{
+        const struct reply *fields = load->fields;
+        const struct reply *packed, *source, *pol;
+
+        if (fields->type != REDIS_REPLY_ARRAY || fields->len != 3) {
+                load_failed(p, load, reply_is_error(fields) ? fields->str : "an unexpected reply");
+                return false;
+        }
+        packed = fields->element[0];
+        source = fields->element[1];
+        pol = fields->element[2];
+        if (reply_is_string(source) && reply_integer(source, -1) != (long long)p->source) {
+                char buf[RECORD_TAIL];
+                const struct record *record = account_of(p, load->number);
+
+                log_line(LOG_LEVEL_ERROR, "an account is fed from two partitions: the topic's keys are not the targets",
+                         "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic", "%s",
+                         p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u", p->source,
+                         "other_source", "%s", source->str, NULL);
+                partition_stop(p, "an account is fed from two partitions");
+                return false;
+        }
+        *ret_exists = reply_is_string(packed);
+        *ret_pol = reply_is_string(pol) && strcmp(pol->str, p->lane->scoring->policy_version) == 0;
+        if (!*ret_exists) {
+                *ret_state = (struct state){.pos = -1, .gen = p->gen};
+                if (!reply_is_string(source))
+                        return true;
+                load_failed(p, load, "the hash has no state of ours");
+                return false;
+        }
+        if (state_unpack((const uint8_t *)packed->str, packed->len, hash, ret_state) != CLOUTD_OK ||
+            !history_valid(p->lane->scoring, ret_state->history, ret_state->history_len)) {
+                load_failed(p, load, "the state is damaged");
+                return false;
+        }
+        if (ret_state->gen < p->gen)
+                ret_state->pos = -1; /* of an earlier log: before everything in this one */
+        return true;
+}
+
+void account_loaded(struct partition *p, struct sent_load *load)
+{
+        struct record *record = account_of(p, load->number);
+        struct parking *parking = record->cold;
+        char buf[RECORD_TAIL];
+        const char *id = record_id(p->table, record, buf);
+        const size_t long_len = parking->id_len;
+        const uint64_t hash = account_hash(id, record->id_len);
+        struct cold *cold;
+        struct state state;
+        bool exists, pol, empty;
+
+        if (!load_read(p, load, hash, &state, &exists, &pol))
+                return;
+        lane_count(p->lane->telemetry, LANE_LOADS, 1);
+        cold = cold_new(p->lane, parking->id, long_len);
+        record_set_phase(record, RECORD_CLEAN);
+        record->cold = cold;
+        if (exists) {
+                cold = cold_set_history(p->lane, record, state.history, state.history_len);
+                cold->at = state.at;
+                cold->boards = (uint16_t)state.boards;
+                cold->reg = state.reg;
+                if (!pol)
+                        record->flags |= RECORD_POL | RECORD_ALL;
+        } else {
+                record->flags |= RECORD_NEW | RECORD_POL | RECORD_ALL;
+                if (p->gone.n > 0 || load->asked_left) {
+                        const struct gone_entry *gone;
+
+                        leave_salted(p->lane, id, record->id_len, load->salted);
+                        gone = gone_find(&p->gone, load->salted);
+                        if (gone != NULL)
+                                state.pos = gone->pos;
+                }
+        }
+        if (load->asked_left && load->left->type == REDIS_REPLY_INTEGER && load->left->integer == 1)
+                record->flags |= RECORD_LEFT;
+        set_pos(record, state.pos);
+        empty = !exists && parking->n == 0 && !(record->flags & RECORD_LEFT);
+        for (size_t i = 0; i < parking->n; i++) {
+                const struct parked_event *event = &parking->events[i];
+
+                /* Whole messages were parked: all their lines are judged by the position that was loaded. */
+                if (event->offset > state.pos)
+                        apply(p, load->number, event);
+                else if (event->act == ACT_COUNT)
+                        lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
+        }
+        parking_free(p->lane, parking);
+        /* Registered at an edge that has passed, or passes now: it must slide and be registered anew. */
+        cold = record->cold;
+        if (cold->reg != 0 && cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
+                cold->reg = 0;
+                account_dirty(p, load->number);
+        }
+        if (exists && !pol)
+                account_dirty(p, load->number);
+        if (p->sweep_phase != SWEEP_NONE && record_phase(record) == RECORD_CLEAN)
+                board_check(p, load->number);
+        if (record_phase(record) == RECORD_CLEAN) {
+                partition_cut_resolved(p, record);
+                partition_fire_resolved(p, record);
+                if (empty)
+                        account_remove(p, load->number);
+        }
+}
+
+/* ---- writing ---- */
+
+static uint32_t write_begin(struct partition *p, uint32_t number, uint64_t hash)
+{
+        struct pipeline *pipeline = &p->lane->pipeline;
+        struct sent_write *write = &pipeline->writes[pipeline->n_writes];
+        const struct record *record = account_of(p, number);
+
+        memset(write, 0, sizeof *write);
+        write->partition = p;
+        write->number = number;
+        write->hash = hash;
+        write->pos = (int64_t)record_load(&record->pos) - 1;
+        write->fired = (record->flags & RECORD_IN_FIRE) != 0;
+        return (uint32_t)pipeline->n_writes++;
+}
+
+static void put_due(struct partition *p, const char *verb, wall_ms_t edge, const char *id, size_t id_len,
+                    uint32_t index)
+{
+        struct buf *out = &p->lane->out;
+        char key[600];
+        size_t key_len;
+        const char *due = due_key(p, edge, key, &key_len);
+
+        resp_command(out, 3);
+        resp_text(out, verb);
+        resp_bytes(out, due, key_len);
+        resp_bytes(out, id, id_len);
+        store_expect(p->lane, EXPECT_WRITE, index, p);
+}
+
+/* Everything of the account that Redis may have: hash, board entries, due entries. */
+static void put_wipe(struct partition *p, const struct record *record, const char *id, size_t id_len, uint32_t index)
+{
+        struct lane *lane = p->lane;
+        const struct cold *cold = record->cold;
+        size_t key_len;
+        const char *key = account_key(lane, id, id_len, &key_len);
+
+        resp_command(&lane->out, 2);
+        resp_text(&lane->out, "DEL");
+        resp_bytes(&lane->out, key, key_len);
+        store_expect(lane, EXPECT_WRITE, index, p);
+        board_remove(p, id, id_len, index);
+        if (lane->wall_ms < p->messy_until) {
+                const wall_ms_t end = lane->now_ms + lane->scoring->longest_ms + PRUNE_MARGIN_MS;
+
+                for (wall_ms_t edge = scoring_next_edge(lane->scoring, p->due); edge <= end;
+                     edge = scoring_next_edge(lane->scoring, edge))
+                        put_due(p, "SREM", edge, id, id_len, index);
+        }
+        if (cold->reg != 0)
+                put_due(p, "SREM", cold->reg, id, id_len, index);
+}
+
+static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write, uint32_t index)
+{
+        struct buf *out = &p->lane->out;
+
+        resp_command(out, 3);
+        resp_text(out, set_verb);
+        resp_text(out, p->optout_key);
+        resp_bytes(out, write->salted, SALTED_LEN);
+        store_expect(p->lane, EXPECT_WRITE, index, p);
+        resp_command(out, 4);
+        resp_text(out, "HSET");
+        resp_text(out, p->gone_key);
+        resp_bytes(out, write->salted, SALTED_LEN);
+        resp_i64(out, write->pos);
+        store_expect(p->lane, EXPECT_WRITE, index, p);
+}
+
+static void put_field_i64(struct buf *out, const char *name, int64_t value)
+{
+        resp_text(out, name);
+        resp_i64(out, value);
+}
+
+/* "3 0 12": the headline's counts, cell by cell */
+static void put_cells(struct buf *out, const struct scoring *scoring, const int64_t *counts)
+{
+        char text[POLICY_CELLS_MAX * 21], *p = text;
+
+        for (size_t c = 0; c < scoring->n_cells; c++) {
+                if (c > 0)
+                        *p++ = ' ';
+                p = put_i64(p, counts[c]);
+        }
+        resp_text(out, "cells");
+        resp_bytes(out, text, (size_t)(p - text));
+}
+
+/* The due entry follows the next change: earlier than registered, registered anew; later, left as it is (it fires
+ * early and moves on); no change left, taken away. */
+static wall_ms_t put_registration(struct partition *p, wall_ms_t registered, wall_ms_t change, const char *id,
+                                  size_t id_len, uint32_t index)
+{
+        const wall_ms_t edge = change != 0 ? due_edge(p, change) : 0;
+
+        if (edge == registered || (edge > registered && registered != 0))
+                return registered;
+        if (registered != 0)
+                put_due(p, "SREM", registered, id, id_len, index);
+        if (edge != 0)
+                put_due(p, "SADD", edge, id, id_len, index);
+        return edge;
+}
+
+void account_encode(struct partition *p, uint32_t number)
+{
+        struct lane *lane = p->lane;
+        const struct scoring *scoring = lane->scoring;
+        struct buf *out = &lane->out;
+        struct record *record = account_of(p, number);
+        const uint16_t flags = record->flags;
+        char id_buf[RECORD_TAIL];
+        const char *id = record_id(p->table, record, id_buf);
+        const size_t id_len = record->id_len;
+        const uint64_t hash = account_hash(id, id_len);
+        const uint32_t index = write_begin(p, number, hash);
+        struct sent_write *write = &lane->pipeline.writes[index];
+        const size_t n_windows = scoring->n_windows;
+        const struct cold *cold;
+        struct tally tally;
+        int64_t points[WINDOWS_MAX];
+        bool changed[WINDOWS_MAX];
+        wall_ms_t registered;
+        uint8_t *packed;
+        size_t n_fields, key_len, header;
+        const char *key;
+        bool write_next, write_pol;
+
+        record_set_phase(record, RECORD_CLEAN);
+        record->flags = (uint16_t)((record->flags | RECORD_INFLIGHT) &
+                                   ~(RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS | RECORD_RETURNED));
+        if (flags & (RECORD_LEFT | RECORD_RETURNED)) {
+                leave_salted(lane, id, id_len, write->salted);
+                put_wipe(p, record, id, id_len, index);
+        }
+        if (flags & RECORD_LEFT) {
+                write->left = true;
+                put_gone(p, "SADD", write, index);
+                return;
+        }
+        record_fold(p, record);
+        id = record_id(p->table, record, id_buf); /* a long id may have moved with the history */
+        cold = record->cold;
+        registered = cold->reg;
+        if (flags & RECORD_RETURNED) {
+                write->returned = true;
+                put_gone(p, "SREM", write, index);
+                registered = 0; /* wiped just before */
+                if (cold->history_len == 0)
+                        return;
+        }
+        write->at = lane->now_ms > cold->at ? lane->now_ms : cold->at;
+        history_tally(scoring, record->place, cold_history(cold), cold->history_len, write->at, &tally);
+        for (size_t w = 0; w <= n_windows; w++) {
+                points[w] = scoring_points(scoring, tally.counts[w]);
+                changed[w] = true;
+        }
+        if (!(flags & RECORD_ALL)) {
+                /* No event since it was written: only the clock can have changed a window. */
+                struct tally then;
+
+                history_tally(scoring, record->place, cold_history(cold), cold->history_len, cold->at, &then);
+                for (size_t w = 0; w <= n_windows; w++)
+                        changed[w] = memcmp(then.counts[w], tally.counts[w], sizeof then.counts[w]) != 0;
+        }
+        write->reg = put_registration(p, registered, tally.next_ms, id, id_len, index);
+        board_encode(p, write, index, id, id_len, points, changed, (flags & RECORD_BOARDS) != 0, cold->boards);
+        /* `next` goes with the registration: it is never later than that. */
+        write_next = write->reg != registered || (flags & RECORD_BOARDS) ||
+                     (flags & RECORD_NEW && write->reg != 0);
+        write_pol = (flags & (RECORD_POL | RECORD_NEW)) != 0;
+
+        n_fields = 2; /* at, state */
+        n_fields += write_next && write->reg != 0;
+        n_fields += write_pol;
+        for (size_t w = 0; w <= n_windows; w++)
+                n_fields += changed[w];
+        n_fields += 2 * (size_t)changed[scoring->headline]; /* score, cells */
+        key = account_key(lane, id, id_len, &key_len);
+        resp_command(out, 2 + 2 * n_fields);
+        resp_bytes(out, "HSET", 4);
+        resp_bytes(out, key, key_len);
+        if (changed[scoring->headline]) {
+                put_field_i64(out, "score", points[scoring->headline]);
+                put_cells(out, scoring, tally.counts[scoring->headline]);
+        }
+        for (size_t w = 0; w <= n_windows; w++)
+                if (changed[w])
+                        put_field_i64(out, scoring->windows[w].name, points[w]);
+        put_field_i64(out, "at", write->at);
+        if (write_next && write->reg != 0)
+                put_field_i64(out, "next", tally.next_ms);
+        if (write_pol) {
+                resp_bytes(out, "pol", 3);
+                resp_text(out, scoring->policy_version);
+        }
+        resp_text(out, p->source_field);
+        scratch_room(lane, cold->history_len + STATE_OVERHEAD);
+        packed = lane->scratch;
+        header = state_pack(&(struct state){.gen = p->gen,
+                                            .pos = write->pos,
+                                            .at = write->at,
+                                            .reg = write->reg,
+                                            .boards = write->boards,
+                                            .history = cold_history(cold),
+                                            .history_len = cold->history_len},
+                            hash, packed);
+        resp_bytes(out, packed, header);
+        store_expect(lane, EXPECT_WRITE, index, p);
+        if (write_next && write->reg == 0) {
+                resp_command(out, 3);
+                resp_text(out, "HDEL");
+                resp_bytes(out, key, key_len);
+                resp_text(out, "next");
+                store_expect(lane, EXPECT_WRITE, index, p);
+        }
+        if (flags & RECORD_NEW) {
+                resp_command(out, 4);
+                resp_text(out, "HSETNX");
+                resp_bytes(out, key, key_len);
+                resp_text(out, "_src");
+                resp_i64(out, p->source);
+                store_expect(lane, EXPECT_WRITE, index, p);
+                resp_command(out, 3);
+                resp_text(out, "HGET");
+                resp_bytes(out, key, key_len);
+                resp_text(out, "_src");
+                store_expect(lane, EXPECT_SOURCE, index, p);
+        }
+}
+
+void account_written(struct partition *p, struct sent_write *write)
+{
+        struct record *record = account_of(p, write->number);
+        struct cold *cold = record->cold;
+
+        record->flags &= (uint16_t)~RECORD_INFLIGHT;
+        lane_count(p->lane->telemetry, LANE_WRITES, 1);
+        cold->at = write->left ? 0 : write->at;
+        cold->reg = write->left ? 0 : write->reg;
+        cold->boards = write->left ? 0 : write->boards;
+        if (write->left || write->returned)
+                gone_set(&p->gone, write->salted, write->pos);
+        if (write->returned && write->at == 0)
+                record->flags |= RECORD_NEW | RECORD_POL | RECORD_ALL; /* back, but without a hash yet */
+        if (write->left)
+                p->n_left++;
+        if (cold->reg != 0 && cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until))
+                cold->reg = 0;
+        partition_cut_resolved(p, record);
+        if (write->fired) {
+                partition_fire_resolved(p, record);
+                lane_count(p->lane->telemetry, LANE_FIRED, 1);
+        }
+}
+
+void account_unwritten(struct partition *p, const struct sent_write *write, enum unwritten how)
+{
+        struct record *record = account_of(p, write->number);
+
+        record->flags &= (uint16_t)~RECORD_INFLIGHT;
+        /* To write more than has changed is always right. */
+        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW;
+        if (how != UNWRITTEN_NOT) {
+                /* Which boards it is on and where it is registered must be made so, whatever was executed. */
+                struct cold *cold = record->cold;
+
+                record->flags |= RECORD_BOARDS;
+                cold->reg = 0;
+                p->messy_until = p->lane->wall_ms + p->lane->scoring->longest_ms + 2 * PRUNE_MARGIN_MS;
+        }
+        if (write->returned && !(record->flags & RECORD_LEFT))
+                record->flags |= RECORD_RETURNED;
+        if (record_phase(record) == RECORD_DIRTY && !(record->flags & RECORD_IN_CUT))
+                return; /* in the list for the next cut already */
+        record_set_phase(record, RECORD_DIRTY);
+        if (how == UNWRITTEN_REFUSED)
+                account_failed(p, write->number);
+        else
+                numbers_add(record->flags & RECORD_IN_CUT ? &p->cut_queue : &p->dirty, write->number);
+        partition_waits(p);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* board.c - leaderboards whose first K are exactly the best K, although nobody keeps all accounts on them.
+ *
+ * A board is a sorted set in Redis.  Capping it by rank is wrong: when the best fall, whoever was trimmed is missing, and
+ * one owner's trim removes another's accounts.  Instead each partition has a floor for each window, a place in the
+ * board's order, kept in its own key:
+ *
+ *      best ─────────────── K ──── 2K ──────── 4K ───── F ┄┄┄┄┄┄┄ (not on the board)
+ *
+ * An account of the partition with points > 0 at or above F is on the board, and every member has the points of its
+ * hash.  A write adds or removes the account as it crosses F; a bit in the account's state says where it stands, so
+ * cold accounts pay nothing.  The floor rises (to the member at rank 4K) when more than 8K are on the board; it falls, at
+ * least by half, when less than 2K are left above it, and then a sweep (sweep.c) brings in those who are between.
+ * The first K are exact while the K-th is not below any partition's F, nor below the floor that a sweep began with. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cloutd/state.h"
+#include "lane_internal.h"
+#include "resp.h"
+
+#define LOOK_EVERY_US INT64_C(1000000)
+#define VISIT_RECORDS 4096 /* residents looked at in one step */
+
+/* Order of two places; a floor without member is below all members with its points. */
+static int place_cmp(int64_t points_a, const char *a, size_t a_len, int64_t points_b, const char *b, size_t b_len)
+{
+        int c;
+
+        if (points_a != points_b)
+                return points_a < points_b ? -1 : 1;
+        c = memcmp(a, b, a_len < b_len ? a_len : b_len);
+        if (c != 0)
+                return c;
+        return a_len < b_len ? -1 : a_len > b_len;
+}
+
+static int floor_cmp(const struct floor *a, const struct floor *b)
+{
+        return place_cmp(a->points, a->member, a->member_len, b->points, b->member, b->member_len);
+}
+
+bool board_belongs(const struct partition *p, size_t window, int64_t points, const char *id, size_t id_len)
+{
+        const struct floor *floor = &p->floors[window];
+
+        if (points <= 0 || p->lane->shared->conf->boards_size == 0)
+                return false;
+        return !floor->set ||
+               place_cmp(points, id, id_len, floor->points, floor->member, floor->member_len) >= 0;
+}
+
+static void put_member(struct partition *p, size_t window, const int64_t *points, const char *id, size_t id_len,
+                       uint32_t write_index)
+{
+        struct buf *out = &p->lane->out;
+
+        resp_command(out, points != NULL ? 4 : 3);
+        resp_bytes(out, points != NULL ? "ZADD" : "ZREM", 4);
+        resp_text(out, p->lane->board_key[window]);
+        if (points != NULL)
+                resp_i64(out, *points);
+        resp_bytes(out, id, id_len);
+        store_expect(p->lane, EXPECT_WRITE, write_index, p);
+}
+
+void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id, size_t id_len,
+                  const int64_t *points, const bool *changed, bool unknown, uint16_t had)
+{
+        if (p->lane->shared->conf->boards_size == 0 && had == 0)
+                return;
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
+                const bool has = had >> w & 1;
+
+                if (board_belongs(p, w, points[w], id, id_len)) {
+                        if (changed[w] || !has || unknown)
+                                put_member(p, w, &points[w], id, id_len, write_index);
+                        write->boards |= (uint16_t)(1u << w);
+                } else if (has || unknown) {
+                        put_member(p, w, NULL, id, id_len, write_index);
+                }
+        }
+}
+
+void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t write_index)
+{
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++)
+                put_member(p, w, NULL, id, id_len, write_index);
+}
+
+void board_check(struct partition *p, uint32_t number)
+{
+        const struct lane *lane = p->lane;
+        const struct record *record = account_of(p, number);
+        const struct cold *cold = record->cold;
+        struct tally tally;
+        char buf[RECORD_TAIL];
+        const char *id;
+
+        if (record_phase(record) != RECORD_CLEAN || record->flags & (RECORD_LEFT | RECORD_INFLIGHT))
+                return; /* a write under way, or to come, uses the floor of its own EXEC */
+        id = record_id(p->table, record, buf);
+        history_tally(lane->scoring, record->place, cold->bytes + cold->id_len, cold->history_len,
+                      lane->now_ms > cold->at ? lane->now_ms : cold->at, &tally);
+        for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
+                const int64_t points = scoring_points(lane->scoring, tally.counts[w]);
+
+                if (board_belongs(p, w, points, id, record->id_len) != (bool)(cold->boards >> w & 1)) {
+                        account_dirty(p, number);
+                        return;
+                }
+        }
+}
+
+/* ---- floors in the own key: floor:<window> and sweep:<window> = "<points>:<member>", or "<points>" ---- */
+
+static void floor_parse(struct floor *floor, const struct reply *value)
+{
+        char *end;
+
+        memset(floor, 0, sizeof *floor);
+        if (value == NULL || !reply_is_string(value) || value->len == 0)
+                return;
+        floor->set = true;
+        floor->points = strtoll(value->str, &end, 10);
+        if (*end == ':' && (size_t)(value->str + value->len - end - 1) <= ACCOUNT_ID_MAX) {
+                floor->member_len = (uint16_t)(value->str + value->len - end - 1);
+                memcpy(floor->member, end + 1, floor->member_len);
+        }
+}
+
+static void floor_name(const struct lane *lane, const char *kind, size_t window, char *buf)
+{
+        strcpy(buf, kind);
+        strcat(buf, lane->scoring->windows[window].name);
+}
+
+void board_read_own(struct partition *p, const struct reply *own)
+{
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
+                char name[40];
+
+                floor_name(p->lane, "floor:", w, name);
+                floor_parse(&p->floors[w], own != NULL ? reply_field(own, name) : NULL);
+                floor_name(p->lane, "sweep:", w, name);
+                floor_parse(&p->sweeps[w], own != NULL ? reply_field(own, name) : NULL);
+        }
+        p->floors_unsaved = p->floors_sent = 0;
+        p->pol_unsaved = false;
+        p->visit = 0;
+        p->rescore = false;
+        if (own != NULL) {
+                const struct reply *pol = reply_field(own, "pol");
+
+                p->rescore = pol == NULL || strcmp(pol->str, p->lane->scoring->policy_version) != 0;
+        }
+}
+
+size_t board_own_pairs(const struct partition *p)
+{
+        return 2 * (size_t)__builtin_popcount(p->floors_unsaved) + p->pol_unsaved;
+}
+
+static void put_floor(const struct partition *p, struct buf *out, const char *kind, size_t window,
+                      const struct floor *floor)
+{
+        char name[40], value[24 + ACCOUNT_ID_MAX], *end = value;
+
+        floor_name(p->lane, kind, window, name);
+        resp_text(out, name);
+        if (floor->set)
+                end = put_i64(end, floor->points);
+        if (floor->set && floor->member_len > 0) {
+                *end++ = ':';
+                memcpy(end, floor->member, floor->member_len);
+                end += floor->member_len;
+        }
+        resp_bytes(out, value, (size_t)(end - value)); /* empty: none */
+}
+
+void board_put_own(struct partition *p, struct buf *out)
+{
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
+                if (!(p->floors_unsaved >> w & 1))
+                        continue;
+                put_floor(p, out, "floor:", w, &p->floors[w]);
+                put_floor(p, out, "sweep:", w, &p->sweeps[w]);
+        }
+        if (p->pol_unsaved) {
+                resp_text(out, "pol");
+                resp_text(out, p->lane->scoring->policy_version);
+        }
+        p->floors_sent |= p->floors_unsaved;
+        p->floors_unsaved = 0;
+}
+
+/* ---- the rules, once a second ---- */
+
+void board_requests(struct lane *lane)
+{
+        const int64_t k = lane->shared->conf->boards_size;
+        bool any = false;
+
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                any = any || (p->phase == PARTITION_OWNED && p->watched);
+        if (k == 0 || !any || lane->now_us < lane->boards_us)
+                return;
+        lane->boards_us = lane->now_us + LOOK_EVERY_US;
+        lane->boards_sent = true;
+        for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
+                resp_command(&lane->out, 2);
+                resp_text(&lane->out, "ZCARD");
+                resp_text(&lane->out, lane->board_key[w]);
+                store_expect(lane, EXPECT_BOARD_CARD, (uint32_t)w, NULL);
+                for (uint32_t r = 0; r < 3; r++) {
+                        const int64_t rank = (k << r) - 1;
+
+                        resp_command(&lane->out, 5);
+                        resp_text(&lane->out, "ZREVRANGE");
+                        resp_text(&lane->out, lane->board_key[w]);
+                        resp_i64(&lane->out, rank);
+                        resp_i64(&lane->out, rank);
+                        resp_text(&lane->out, "WITHSCORES");
+                        store_expect(lane, EXPECT_BOARD_RANK, (uint32_t)w * 4 + r, NULL);
+                }
+        }
+}
+
+void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply)
+{
+        struct floor *rank;
+
+        if (kind == EXPECT_BOARD_CARD) {
+                lane->boards[index].card = reply_integer(reply, 0);
+                return;
+        }
+        rank = &lane->boards[index / 4].rank[index % 4];
+        memset(rank, 0, sizeof *rank);
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || reply->element[0]->len > ACCOUNT_ID_MAX)
+                return;
+        rank->set = true;
+        rank->points = llround(strtod(reply->element[1]->str, NULL));
+        rank->member_len = (uint16_t)reply->element[0]->len;
+        memcpy(rank->member, reply->element[0]->str, rank->member_len);
+        lane->boards_fresh = true;
+}
+
+static void apply_rules(struct partition *p, size_t w)
+{
+        const struct board_view *view = &p->lane->boards[w];
+        const struct floor *kth = &view->rank[0], *kth2 = &view->rank[1], *kth4 = &view->rank[2];
+        const int64_t k = p->lane->shared->conf->boards_size;
+        struct floor *floor = &p->floors[w], *sweep = &p->sweeps[w];
+
+        if (view->card > 8 * k && kth4->set && (!floor->set || floor_cmp(kth4, floor) > 0)) {
+                *floor = *kth4;
+                p->floors_unsaved |= 1u << w;
+                p->visit = 1;
+        }
+        if (!sweep->set && floor->set && (!kth2->set || floor_cmp(kth2, floor) < 0)) {
+                int64_t points = floor->points / 2;
+
+                if (kth->set && kth->points / 2 < points)
+                        points = kth->points / 2;
+                *sweep = *floor;
+                *floor = (struct floor){.set = points >= 1, .points = points};
+                p->floors_unsaved |= 1u << w;
+                p->visit = 1;
+        }
+}
+
+static bool is_exact(const struct partition *p, size_t w)
+{
+        const struct floor *kth = &p->lane->boards[w].rank[0];
+
+        if (!kth->set)
+                return !p->floors[w].set && !p->sweeps[w].set;
+        return (!p->floors[w].set || floor_cmp(kth, &p->floors[w]) >= 0) &&
+               (!p->sweeps[w].set || floor_cmp(kth, &p->sweeps[w]) >= 0);
+}
+
+static void visit_residents(struct partition *p)
+{
+        const uint32_t end = table_end(p->table);
+
+        for (uint32_t n = 0; p->visit != 0 && n < VISIT_RECORDS; n++, p->visit++) {
+                if (p->visit >= end) {
+                        p->visit = 0;
+                        return;
+                }
+                if (record_phase(account_of(p, p->visit)) == RECORD_CLEAN)
+                        board_check(p, p->visit);
+        }
+}
+
+void board_step(struct lane *lane)
+{
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                uint32_t rebuilding = 0;
+
+                if (p->phase != PARTITION_OWNED)
+                        continue;
+                for (size_t w = 0; lane->boards_fresh && w <= lane->scoring->n_windows; w++) {
+                        apply_rules(p, w);
+                        rebuilding |= (uint32_t)!is_exact(p, w) << w;
+                }
+                if (lane->boards_fresh)
+                        /* relaxed: stands for itself */
+                        atomic_store_explicit(&p->telemetry->boards_rebuilding, rebuilding, memory_order_relaxed);
+                visit_residents(p);
+        }
+        lane->boards_fresh = false;
+}

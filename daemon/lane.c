@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lane.c - a lane's round: time, Redis, partitions, memory; and the orders it takes. */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "lane_internal.h"
+
+#define STOP_US          INT64_C(10000000)
+#define IDLE_US          INT64_C(100000)
+#define SOON_US          INT64_C(5000)
+#define EVICT_RECORDS    8192           /* records looked at for eviction in one step */
+#define RECORD_SHARE     (64 + 16)      /* a record and its part of the index */
+#define KAFKA_RESERVE    (INT64_C(256) << 20)
+
+struct partition *lane_partition(struct lane *lane, int32_t id)
+{
+        return id >= 0 && (size_t)id < lane->shared->telemetry->n_partitions ? lane->by_id[id] : NULL;
+}
+
+struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, unsigned number)
+{
+        const struct conf *conf = shared->conf;
+        struct lane *lane = calloc(1, sizeof *lane);
+        int64_t reserve;
+
+        if (lane == NULL)
+                return NULL;
+        lane->shared = shared;
+        lane->scoring = &shared->scoring;
+        lane->env = env;
+        lane->number = number;
+        lane->telemetry = &shared->telemetry->lanes[number];
+        lane->pid = (int)getpid();
+        if (gethostname(lane->host, sizeof lane->host - 1) != 0)
+                strcpy(lane->host, "?");
+        reserve = conf->memory_limit_bytes / 4 < KAFKA_RESERVE ? conf->memory_limit_bytes / 4 : KAFKA_RESERVE;
+        lane->memory_share = (conf->memory_limit_bytes - reserve) / conf->lanes;
+        lane->key_prefix_len =
+                (size_t)snprintf(lane->key, sizeof lane->key - ACCOUNT_ID_MAX, "%sa:", conf->redis_prefix);
+        for (size_t w = 0; w <= lane->scoring->n_windows; w++)
+                if (asprintf(&lane->board_key[w], "%stop:%s", conf->redis_prefix, lane->scoring->windows[w].name) < 0)
+                        return lane_free(lane);
+        lane->slabs = slabs_new();
+        lane->decoder = decoder_new(BATCH_EVENTS + 1);
+        lane->batch = batch_new(lane);
+        lane->by_id = calloc(shared->telemetry->n_partitions + 1, sizeof *lane->by_id);
+        lane->link = env->link_new(env->ctx);
+        lane->sweeper = sweeper_new(lane);
+        if (lane->slabs == NULL || lane->decoder == NULL || lane->batch == NULL || lane->by_id == NULL ||
+            lane->link == NULL || lane->sweeper == NULL)
+                return lane_free(lane);
+        return lane;
+}
+
+struct lane *lane_free(struct lane *lane)
+{
+        if (lane == NULL)
+                return NULL;
+        while (lane->partitions != NULL) {
+                struct partition *next = lane->partitions->sibling;
+
+                (void)partition_free(lane->partitions);
+                lane->partitions = next;
+        }
+        (void)sweeper_free(lane->sweeper);
+        (void)redis_link_free(lane->link);
+        (void)slabs_free(lane->slabs);
+        (void)decoder_free(lane->decoder);
+        for (size_t w = 0; w < WINDOWS_MAX; w++)
+                free(lane->board_key[w]);
+        free(lane->pipeline.expects);
+        buf_free(&lane->out);
+        free(lane->scratch);
+        free((void *)lane->by_id);
+        free(lane->batch);
+        free(lane);
+        return NULL;
+}
+
+void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
+{
+        wall_ms_t now_ms = wall_ms;
+
+        if (lane->shared->conf->clock_record)
+                /* relaxed: the number is the whole message */
+                now_ms = atomic_load_explicit(&lane->shared->record_now, memory_order_relaxed);
+        lane->wall_ms = wall_ms;
+        lane->now_us = now_us;
+        if (now_ms > lane->now_ms)
+                lane->now_ms = now_ms;
+}
+
+/* ---- orders ---- */
+
+static void answer(const struct partition *p, enum answer_kind kind, int64_t offset)
+{
+        const struct answer a = {kind, p->id, offset};
+
+        p->lane->env->answer(p->lane->env->ctx, &a);
+}
+
+static void order_assign(struct partition *p, int64_t start)
+{
+        p->wants_stop = p->answer_revoke = false;
+        p->taken_in_a_row = 0;
+        p->start = start;
+        switch (p->phase) {
+        case PARTITION_REVOKED:
+                /* Given back: nothing was counted in between, so it goes on as after a stall, without a claim. */
+                partition_set_phase(p, PARTITION_OWNED);
+                p->at_end = false;
+                p->claim_answered = true;
+                answer(p, ANSWER_CLAIMED, p->next);
+                return;
+        case PARTITION_STOPPED: answer(p, ANSWER_CLAIMED, p->next); return;
+        default:
+                p->claim_answered = false;
+                p->seek_wanted = false;
+                p->claim_tries = 0;
+                p->retry_us = p->lane->now_us;
+                partition_set_phase(p, PARTITION_UNCLAIMED);
+                return;
+        }
+}
+
+static void order_revoke(struct partition *p)
+{
+        if (p->phase == PARTITION_OWNED || (p->phase == PARTITION_STOPPED && p->epoch != 0)) {
+                p->wants_stop = p->answer_revoke = true;
+                p->stop_deadline_us = p->lane->now_us + REVOKE_FLUSH_US;
+                if (p->phase == PARTITION_OWNED)
+                        partition_set_phase(p, PARTITION_REVOKED);
+                if (p->next > p->done)
+                        partition_waits(p);
+                return;
+        }
+        if (p->phase != PARTITION_STOPPED) {
+                partition_forget(p);
+                partition_set_phase(p, PARTITION_NONE);
+        }
+        answer(p, ANSWER_REVOKED, p->low);
+}
+
+void lane_order(struct lane *lane, const struct order *order, mono_us_t now_us)
+{
+        struct partition *p = NULL;
+
+        lane->now_us = now_us;
+        if (order->kind == ORDER_STOP) {
+                lane->stopping = true;
+                lane->stop_deadline_us = now_us + STOP_US;
+                return;
+        }
+        p = lane_partition(lane, order->partition);
+        if (p == NULL) {
+                p = partition_new(lane, order->partition);
+                lane->by_id[order->partition] = p;
+        }
+        switch (order->kind) {
+        case ORDER_ASSIGN: order_assign(p, order->offset); break;
+        case ORDER_REVOKE: order_revoke(p); break;
+        case ORDER_DROP:
+                if (p->phase != PARTITION_STOPPED) {
+                        partition_forget(p);
+                        p->wants_stop = p->answer_revoke = false;
+                        partition_set_phase(p, PARTITION_NONE);
+                }
+                break;
+        case ORDER_READ_TO:
+                p->read_to = order->offset;
+                p->read_to_answered = false;
+                break;
+        case ORDER_STOP: break;
+        }
+}
+
+void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset)
+{
+        struct partition *p = lane_partition(lane, partition);
+
+        if (p == NULL || !partition_counts(p))
+                return;
+        if (p->read_to >= 0 && offset > p->read_to)
+                offset = p->read_to; /* what lies behind was not counted */
+        if (offset > p->next) {
+                p->next = offset; /* over control records */
+                partition_waits(p);
+        }
+        p->at_end = offset == p->next;
+}
+
+void lane_stop_partition(struct lane *lane, int32_t partition, const char *why)
+{
+        struct partition *p = lane_partition(lane, partition);
+
+        if (p != NULL && p->phase == PARTITION_OWNED && !p->seek_wanted)
+                partition_stop(p, why);
+}
+
+/* ---- memory ---- */
+
+static int64_t bytes_used(const struct lane *lane)
+{
+        size_t accounts = 0;
+
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                accounts += table_count(p->table);
+        return (int64_t)(accounts * RECORD_SHARE + lane->cold_bytes + lane->parked_bytes);
+}
+
+/* What cannot leave memory before Redis has taken it. */
+static int64_t bytes_unwritten(const struct lane *lane)
+{
+        size_t dirty = 0;
+
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                dirty += numbers_count(&p->dirty) + numbers_count(&p->cut_queue) + numbers_count(&p->failed);
+        return (int64_t)(dirty * 2 * RECORD_SHARE + lane->parked_bytes);
+}
+
+bool lane_wants_records(const struct lane *lane)
+{
+        return !lane->stopping && bytes_unwritten(lane) < lane->memory_share / 2 &&
+               bytes_used(lane) < lane->memory_share && !lane->env->letters_full(lane->env->ctx);
+}
+
+/* The clock algorithm: the hand takes the recent mark of one that was touched since it last came by, and sends away
+ * one that was not.  Only what Redis has, whole, may go. */
+static void evict(struct lane *lane)
+{
+        int64_t excess = bytes_used(lane) - lane->memory_share / 8 * 7;
+
+        for (struct partition *p = lane->partitions; p != NULL && excess > 0; p = p->sibling) {
+                const uint32_t end = table_end(p->table);
+
+                for (uint32_t n = 0; n < EVICT_RECORDS && n < end && excess > 0; n++) {
+                        const uint32_t number = p->evict_hand;
+                        struct record *record;
+
+                        p->evict_hand = number + 1 < end ? number + 1 : 1;
+                        if (number >= end)
+                                continue;
+                        record = account_of(p, number);
+                        if (record_phase(record) != RECORD_CLEAN ||
+                            record->flags & (RECORD_INFLIGHT | RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_IN_BATCH))
+                                continue;
+                        if (record->flags & RECORD_RECENT) {
+                                record->flags &= (uint16_t)~RECORD_RECENT;
+                                continue;
+                        }
+                        excess -= RECORD_SHARE + (int64_t)account_cold_bytes(record);
+                        account_remove(p, number);
+                        p->virgin = false;
+                        lane_count(lane->telemetry, LANE_EVICTIONS, 1);
+                }
+        }
+}
+
+/* ---- the round ---- */
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+        if (b < 0)
+                b = 0;
+        return a < b ? a : b;
+}
+
+static int64_t next_call_us(const struct lane *lane)
+{
+        int64_t wait = IDLE_US;
+
+        if (lane->pipeline.under_way)
+                return wait; /* its socket will wake us */
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                if (p->phase == PARTITION_NONE)
+                        continue;
+                if (p->cut_open || p->seek_wanted || p->fire.phase != FIRE_IDLE || p->visit != 0 ||
+                    p->phase == PARTITION_UNCLAIMED || p->phase == PARTITION_WENTBACK || p->wants_stop || p->unknown)
+                        wait = sooner(wait, SOON_US);
+                if (p->waiting_since_us != 0)
+                        wait = sooner(wait, p->waiting_since_us + lane->shared->conf->flush_interval_ms * 1000 -
+                                                    lane->now_us);
+                if (p->phase == PARTITION_TAKEN)
+                        wait = sooner(wait, p->retry_us - lane->now_us);
+        }
+        return lane->stopping || lane->link->state == LINK_CONNECTING ? sooner(wait, SOON_US) : wait;
+}
+
+static void stop_step(struct lane *lane)
+{
+        bool saved = true;
+
+        if (!lane->stopping || lane->stop_answered)
+                return;
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                if (!partition_writes(p))
+                        continue;
+                if (p->next > p->done)
+                        partition_waits(p);
+                saved = saved && partition_saved(p);
+        }
+        if (!saved && lane->now_us < lane->stop_deadline_us)
+                return;
+        if (!saved)
+                log_line(LOG_LEVEL_WARNING, "stopping although Redis did not take everything: the rest is read again",
+                         "lane", "%u", lane->number, NULL);
+        lane->stop_answered = true;
+        lane->env->answer(lane->env->ctx, &(struct answer){ANSWER_STOPPED, (int32_t)lane->number, 0});
+}
+
+int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
+{
+        size_t accounts = 0;
+
+        lane_set_time(lane, wall_ms, now_us);
+        store_step(lane);
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                partition_step(p);
+                accounts += table_count(p->table);
+        }
+        board_step(lane);
+        sweep_step(lane->sweeper);
+        if (!lane->pipeline.under_way)
+                store_step(lane); /* what the partitions made ready goes at once */
+        evict(lane);
+        stop_step(lane);
+        /* relaxed: each figure stands for itself */
+        atomic_store_explicit(&lane->telemetry->accounts_resident, (int64_t)accounts, memory_order_relaxed);
+        atomic_store_explicit(&lane->telemetry->memory_bytes, bytes_used(lane), memory_order_relaxed);
+        atomic_store_explicit(&lane->telemetry->heartbeat_us, now_us, memory_order_relaxed);
+        if (lane->partitions == NULL && lane->link_was_up)
+                atomic_store_explicit(&lane->telemetry->redis_ok_us, now_us, memory_order_relaxed);
+        return next_call_us(lane);
+}
+
+size_t lane_poll_fds(const struct lane *lane, struct pollfd *fds)
+{
+        const struct redis_link *links[2] = {lane->link, sweeper_link(lane->sweeper)};
+        size_t n = 0;
+
+        for (size_t i = 0; i < 2; i++) {
+                short events = 0;
+                const int fd = links[i] != NULL ? links[i]->ops->poll_fd(links[i], &events) : -1;
+
+                if (fd >= 0)
+                        fds[n++] = (struct pollfd){.fd = fd, .events = events};
+        }
+        return n;
+}

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lane_internal.h - the lane's own structures, shared by the files that make it up:
+ *
+ *   lane.c       the step, orders, memory          ingest.c     records to events to accounts
+ *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load, encode: an account
+ *   store.c      the guarded pipeline and verdicts due.c        accounts whose score changes by the clock
+ *   leave.c      who left: salted hashes, gone     board.c      floors of the leaderboards
+ *   sweep.c      visiting the accounts that are not in memory
+ *
+ * docs/protocol.md has the rules; comments name the section. */
+#ifndef CLOUTD_LANE_INTERNAL_H
+#define CLOUTD_LANE_INTERNAL_H
+
+#include "buf.h"
+#include "cloutd/lane.h"
+#include "cloutd/table.h"
+#include "redis_link.h"
+
+#define REVOKE_FLUSH_US INT64_C(5000000)
+#define CHUNK_WRITES  512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
+#define CHUNK_LOADS   512
+#define FIRE_EDGES    512  /* edges looked at in one go */
+#define FIRE_PENDING  4096 /* accounts that an edge may have under way: fresh flushes go first */
+#define FIRE_EVERY_US INT64_C(100000)
+#define SAMPLES       64
+#define TOKEN_LEN     32
+#define SALTED_LEN    16 /* bytes of a salted hash */
+#define BATCH_EVENTS  64
+
+/* An event as the counting pass needs it. */
+enum act { ACT_COUNT, ACT_OPTOUT, ACT_OPTIN };
+struct parked_event {
+        int64_t offset;
+        wall_ms_t ts_ms; /* -1: late, totals only */
+        uint8_t act;     /* enum act */
+        uint8_t cell;
+        int8_t delta;
+};
+
+/* Behind record->cold of a WANTED or ASKED account: the events that wait for it. */
+struct parking {
+        size_t n, cap;
+        struct parked_event *events;
+        uint8_t id_len; /* of a long id, kept behind the struct */
+        char id[];
+};
+
+/* Behind record->cold of a resident account: what is not needed for every event. */
+struct cold {
+        wall_ms_t at;  /* as Redis has it; 0: never written */
+        wall_ms_t reg; /* the edge it is registered for, as Redis has it; 0: none */
+        uint16_t boards; /* as Redis has it */
+        uint8_t id_len;  /* of a long id, kept in front of the history; else 0 */
+        uint32_t cap;    /* room in bytes[] */
+        uint32_t history_len;
+        uint8_t bytes[];
+};
+
+/* Someone without a hash whose position matters: left, or came back and has no event yet. */
+struct gone_entry {
+        uint8_t salted[SALTED_LEN];
+        int64_t pos;
+        bool used;
+};
+struct gone {
+        struct gone_entry *slots; /* open addressing by the first bytes of the hash */
+        size_t n, cap;
+};
+
+enum fire_phase {
+        FIRE_IDLE,
+        FIRE_PROBE, /* ask which of the passed edges have a set */
+        FIRE_SCAN,  /* read the sets and want their members */
+        FIRE_WAIT,  /* until all members are acknowledged */
+        FIRE_CLOSE  /* unlink the sets, move `due` */
+};
+struct fire {
+        enum fire_phase phase;
+        wall_ms_t edges[FIRE_EDGES];
+        size_t n_edges, scanning;
+        wall_ms_t until;   /* the last edge looked at */
+        uint64_t cursor;   /* of SSCAN */
+        size_t n_pending;  /* records with RECORD_IN_FIRE */
+        bool sent;         /* a request of this phase is in the EXEC under way */
+        mono_us_t next_us; /* look at the clock again */
+};
+
+/* A place in a board's order: points first, then the member's bytes, as ZREVRANGE shows it. */
+struct floor {
+        bool set;
+        int64_t points;
+        uint16_t member_len; /* 0 with set: below all members that have these points */
+        char member[ACCOUNT_ID_MAX];
+};
+
+/* A latency sample: when the record at @offset happened and arrived. */
+struct sample {
+        int64_t offset;
+        wall_ms_t record_ms;
+        mono_us_t arrival_us;
+};
+
+struct partition {
+        struct partition *sibling; /* the next one of this lane */
+        struct lane *lane;
+        int32_t id;
+        uint32_t source;
+        char source_field[16]; /* "_s12" */
+        enum partition_phase phase;
+        struct partition_telemetry *telemetry;
+        char *own_key, *gone_key, *optout_key, *due_prefix;
+        size_t due_prefix_len;
+
+        /* ownership, protocol 4 */
+        char token[TOKEN_LEN + 1];
+        char token_sent[TOKEN_LEN + 1]; /* of a claim under way */
+        int64_t epoch, seq;
+        int64_t seen_low;   /* what the verdict "went back" saw, for the re-claim */
+        int64_t seen_epoch;
+        int64_t first;      /* offset of the very first claim */
+        int64_t start;      /* where to begin if Redis knows nothing */
+        uint32_t gen;
+        bool unknown;       /* an EXEC of ours may or may not have been executed */
+        bool watched;       /* judged current, and the WATCH that was set before still stands */
+        bool watch_wanted;  /* in this pipeline's tail */
+        bool in_exec;       /* the EXEC under way writes this partition */
+        bool claim_judged;  /* UNCLAIMED: f was read under WATCH and is ours */
+        bool wants_stop;    /* final flush asked for: no more counting */
+        bool answer_revoke; /* tell the control thread when the final flush is acknowledged */
+        unsigned claim_tries, taken_in_a_row;
+        mono_us_t retry_us; /* UNCLAIMED, TAKEN: not before */
+        mono_us_t stop_deadline_us;
+        mono_us_t watch_due_us;
+        bool seek_wanted;   /* drop what comes until the log has gone to `next` */
+        bool claim_answered; /* the control thread knows where to read */
+        bool first_claim;    /* the claim found no low */
+
+        /* positions */
+        int64_t next;     /* R: the next record to count */
+        int64_t low;      /* as Redis has it */
+        int64_t low_sent; /* as the EXEC under way sets it */
+        int64_t done;     /* end of the last fully acknowledged cut */
+        int64_t read_to;  /* --until-end; -1: none */
+        bool read_to_answered;
+        bool at_end;
+        wall_ms_t now_next, now_done; /* highest record time below next, below done */
+        wall_ms_t now_cut;
+
+        /* the open cut, protocol 5 */
+        bool cut_open;
+        int64_t cut_next;
+        size_t cut_pending;
+        unsigned letters_slot; /* of records from the cut's end on */
+        mono_us_t waiting_since_us; /* since when something waits for a cut; 0: nothing */
+        mono_us_t low_since_us;     /* since when done is ahead of low */
+
+        struct table *table;
+        bool virgin; /* nothing of this partition can be in Redis that is not in memory */
+        struct numbers dirty, cut_queue, wanted, failed; /* entries may be stale: the record's phase decides */
+        mono_us_t failed_retry_us;
+        struct numbers in_batch; /* records with RECORD_IN_BATCH */
+        uint32_t evict_hand;
+
+        int64_t n_left; /* members of the opt-out set */
+        struct gone gone;
+
+        wall_ms_t due, due_sent, due_stored; /* last edge done: ours, under way, as Redis has it */
+        wall_ms_t messy_until, messy_stored; /* till then entries may stand in due sets that no account knows of */
+        struct fire fire;
+
+        /* boards: a bit a window in the masks */
+        struct floor floors[WINDOWS_MAX], sweeps[WINDOWS_MAX]; /* as Redis has them, or will after the next EXEC */
+        uint32_t floors_unsaved, floors_sent;                  /* to go with the next EXEC; in the one under way */
+        bool rescore;     /* accounts that are not in memory may show the points of another policy version */
+        bool pol_unsaved; /* all show the present one: the own key shall say so */
+        uint32_t visit;   /* next resident record to look at, 0: none */
+        enum sweep_phase { SWEEP_NONE, SWEEP_SCANNING, SWEEP_SETTLING } sweep_phase; /* sweep.c */
+        uint32_t sweep_windows;  /* served by the scan that runs */
+        bool sweep_rescore;      /* the same of rescore */
+        uint64_t sweep_settles;  /* done when so many cuts are closed */
+        uint64_t cuts_opened, cuts_closed;
+
+        struct sample samples[SAMPLES];
+        size_t sample_first, n_samples;
+        mono_us_t rate_since_us;
+        int64_t rate_offset;
+        int64_t rate; /* records a second, lately */
+};
+
+/* One account in the EXEC under way. */
+struct sent_write {
+        struct partition *partition;
+        uint32_t number;
+        uint64_t hash;
+        wall_ms_t at, reg;
+        uint16_t boards;
+        bool left, returned; /* wrote "left", or "came back and has no event" */
+        bool fired;          /* encoded after its edge fired */
+        bool failed;
+        int64_t pos;
+        uint8_t salted[SALTED_LEN];
+};
+struct sent_load {
+        struct partition *partition;
+        uint32_t number;
+        bool asked_left; /* SISMEMBER was sent as well */
+        const struct reply *fields;
+        const struct reply *left;
+        uint8_t salted[SALTED_LEN];
+};
+
+/* What a command inside the EXEC was for. */
+enum expect_kind {
+        EXPECT_NOTHING,
+        EXPECT_WRITE,       /* of writes[index]; an error fails that account */
+        EXPECT_SOURCE,      /* HGET _src of writes[index] */
+        EXPECT_LOAD,        /* HMGET of loads[index] */
+        EXPECT_LEFT,        /* SISMEMBER of loads[index] */
+        EXPECT_CLAIM_LOW,   /* HSETNX own low: 1 = first claim ever */
+        EXPECT_CLAIM_OWN,   /* HGETALL own */
+        EXPECT_CLAIM_GONE,  /* HGETALL gone */
+        EXPECT_CLAIM_LEFT,  /* SCARD optout */
+        EXPECT_EXISTS,      /* edge number index of the partition's fire */
+        EXPECT_SSCAN,
+        EXPECT_BOARD_CARD,  /* of window index */
+        EXPECT_BOARD_RANK   /* of window index / 4, rank number index % 4 */
+};
+struct expect {
+        uint8_t kind;
+        uint32_t index;
+        struct partition *partition;
+};
+
+enum pipeline_kind { PIPELINE_CHUNK, PIPELINE_CLAIM, PIPELINE_RECLAIM };
+struct pipeline {
+        bool under_way;
+        enum pipeline_kind kind;
+        bool has_exec;
+        bool exec_judged; /* its reply was there */
+        bool blind;       /* an UNWATCH goes first: a claim that must not be starved */
+        size_t tail_at;   /* number of the reply to the tail's UNWATCH */
+        size_t n_expects, cap_expects;
+        struct expect *expects; /* commands inside the EXEC */
+        size_t next_reply;
+        size_t n_tail; /* partitions in the tail, in the lane's order */
+        struct sent_write writes[CHUNK_WRITES];
+        size_t n_writes;
+        struct sent_load loads[CHUNK_LOADS];
+        size_t n_loads;
+        mono_us_t sent_us;
+        char first_error[200]; /* said when it was queued */
+};
+
+/* The boards as last looked at: for each window the size and the members at ranks K, 2K and 4K. */
+struct board_view {
+        int64_t card;
+        struct floor rank[3];
+};
+
+struct sweeper; /* sweep.c */
+
+struct lane {
+        struct lane_shared *shared;
+        const struct scoring *scoring;
+        const struct lane_env *env;
+        unsigned number;
+        struct lane_telemetry *telemetry;
+        struct partition *partitions, **by_id;
+        struct batch *batch; /* ingest.c */
+        struct slabs *slabs;
+        struct decoder *decoder;
+        wall_ms_t now_ms; /* what scores are computed for: the wall clock, or the log's highest time; never falls */
+        wall_ms_t wall_ms;
+        mono_us_t now_us;
+        bool stopping, stop_answered;
+        mono_us_t stop_deadline_us;
+
+        struct redis_link *link;
+        bool link_was_up;
+        mono_us_t connect_us; /* not before */
+        unsigned connect_tries;
+        mono_us_t backoff_us; /* no EXEC before: Redis said OOM, READONLY, LOADING ... */
+        struct pipeline pipeline;
+        struct buf out;
+        uint8_t *scratch; /* for a history being rewritten */
+        size_t scratch_cap;
+
+        struct board_view boards[WINDOWS_MAX];
+        mono_us_t boards_us; /* when to look again */
+        bool boards_sent, boards_fresh;
+        struct sweeper *sweeper;
+
+        size_t cold_bytes;  /* histories and parkings */
+        size_t parked_bytes;
+        int64_t memory_share; /* of memory_limit */
+        char key[512];        /* "clout:a:" and room for an id */
+        size_t key_prefix_len;
+        char *board_key[WINDOWS_MAX];
+        char host[64];
+        int pid;
+};
+
+/* lane.c */
+struct partition *lane_partition(struct lane *lane, int32_t id);
+
+void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us);
+
+/* ingest.c, besides lane_records() */
+struct batch *batch_new(struct lane *lane);
+
+/* partition.c */
+struct partition *partition_new(struct lane *lane, int32_t id);
+struct partition *partition_free(struct partition *p);
+void partition_set_phase(struct partition *p, enum partition_phase phase);
+void partition_forget(struct partition *p);                         /* drop its memory */
+void partition_stop(struct partition *p, const char *reason_static); /* STOPPED: an operator decides */
+void partition_step(struct partition *p);
+void partition_claimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left);
+void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left);
+void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low);
+void partition_taken(struct partition *p, bool by_ourselves);
+bool partition_counts(const struct partition *p); /* whether records are to be counted */
+bool partition_writes(const struct partition *p); /* whether its accounts may be written */
+void partition_waits(struct partition *p);        /* something new waits for a cut */
+void partition_cut_resolved(struct partition *p, struct record *record);
+void partition_fire_resolved(struct partition *p, struct record *record);
+bool partition_low_is_due(const struct partition *p);
+bool partition_saved(const struct partition *p);  /* nothing that was counted is missing in Redis, low included */
+void partition_new_token(struct partition *p);
+
+/* account.c */
+struct record *account_of(struct partition *p, uint32_t number);
+void account_event(struct partition *p, uint32_t number, const struct parked_event *event, bool several_lines);
+size_t account_cold_bytes(const struct record *record); /* of a resident account */
+uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want);
+void account_remove(struct partition *p, uint32_t number);
+void account_dirty(struct partition *p, uint32_t number);
+void account_want(struct partition *p, uint32_t number); /* back into the list of loads */
+void account_loaded(struct partition *p, struct sent_load *load);
+void account_encode(struct partition *p, uint32_t number); /* into lane->out and lane->pipeline */
+void account_written(struct partition *p, struct sent_write *write);
+/* NOT: nothing was executed; UNKNOWN: perhaps; REFUSED: some of its commands failed while the rest ran. */
+enum unwritten { UNWRITTEN_NOT, UNWRITTEN_UNKNOWN, UNWRITTEN_REFUSED };
+void account_unwritten(struct partition *p, const struct sent_write *write, enum unwritten how);
+uint64_t account_hash_of(const struct partition *p, const struct record *record);
+void account_free_cold(struct partition *p, struct record *record);
+const char *account_long_id(const struct record *record);
+const char *account_key(struct lane *lane, const char *id, size_t id_len, size_t *ret_len);
+
+/* store.c */
+void store_step(struct lane *lane);
+void store_drop_partition(struct lane *lane, const struct partition *p); /* forget it in the pipeline under way */
+void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, struct partition *p);
+
+/* due.c */
+wall_ms_t due_edge(const struct partition *p, wall_ms_t change_ms);
+void due_step(struct partition *p);
+void due_requests(struct partition *p);
+void due_exists(struct partition *p, size_t edge, bool exists);
+void due_members(struct partition *p, const struct reply *reply);
+void due_closed(struct partition *p);   /* the EXEC that closed the firing is acknowledged */
+void due_answered(struct partition *p); /* all replies of an EXEC are in */
+void due_forget(struct partition *p);
+bool due_idle(const struct partition *p); /* every edge up to now has fired and is acknowledged */
+const char *due_key(const struct partition *p, wall_ms_t edge, char *buf, size_t *ret_len);
+
+/* leave.c */
+void leave_salted(const struct lane *lane, const char *id, size_t id_len, uint8_t *ret_salted);
+const struct gone_entry *gone_find(const struct gone *gone, const uint8_t *salted);
+void gone_set(struct gone *gone, const uint8_t *salted, int64_t pos);
+void gone_clear(struct gone *gone);
+void gone_drop_below(struct gone *gone, int64_t pos);
+void leave_put_drops(struct partition *p, int64_t low); /* HDEL of entries that low passes */
+void gone_read(struct gone *gone, const struct reply *list);
+
+/* board.c */
+void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id, size_t id_len,
+                  const int64_t *points, const bool *changed, bool unknown, uint16_t had);
+void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t write_index);
+bool board_belongs(const struct partition *p, size_t window, int64_t points, const char *id, size_t id_len);
+void board_check(struct partition *p, uint32_t number); /* dirty if a board does not show the account as it should */
+void board_step(struct lane *lane);
+void board_requests(struct lane *lane);
+void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply);
+size_t board_own_pairs(const struct partition *p); /* how many field-value pairs board_put_own() adds */
+void board_put_own(struct partition *p, struct buf *out);
+void board_read_own(struct partition *p, const struct reply *own); /* NULL: nothing is known */
+
+/* sweep.c */
+struct sweeper *sweeper_new(struct lane *lane);
+struct sweeper *sweeper_free(struct sweeper *sweeper);
+void sweep_step(struct sweeper *sweeper);
+void sweep_forget(struct partition *p); /* begin anew */
+const struct redis_link *sweeper_link(const struct sweeper *sweeper);
+
+#endif

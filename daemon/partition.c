@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* partition.c - one partition's way through claim, cuts and release.
+ *
+ *   NONE ──assigned──► UNCLAIMED ──claim sent──► CLAIMING ──reply──► OWNED ◄── re-claimed ── WENTBACK
+ *    ▲                   │   ▲                      │                 │ └─── went back ────────►│
+ *    └── dropped (any) ──┘   └── refused or lost ───┘                 └─► TAKEN ◄──── taken ────┘
+ *   OWNED ◄── given back ── REVOKED ◄── revoked ── OWNED              (TAKEN ──after a while──► UNCLAIMED)
+ *   any ── log or Redis does not fit ──► STOPPED
+ *
+ * A cut is the unit of progress: all accounts that are dirty, or wait to be loaded, when it opens at position R are
+ * written, with whatever they have counted by then.  When the last is acknowledged, everything below R is in Redis
+ * (`done`), and `low` says so with the next EXEC: never with one that carries accounts of the same cut. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lane_internal.h"
+
+#define LOW_ALONE_US       INT64_C(500000)
+#define TAKEN_WAIT_MIN_US  INT64_C(200000)
+#define TAKEN_WAIT_MAX_US  INT64_C(30000000)
+#define COALESCE_LONG_US   INT64_C(2000000) /* between cuts while the lag is long: nobody waits for stale scores */
+#define TAKEN_COMPLAIN     3
+
+static char *make_key(const struct lane *lane, const char *kind, int32_t id)
+{
+        char *key = NULL;
+        const int n = asprintf(&key, "%s%s:%s:%d", lane->shared->conf->redis_prefix, kind,
+                               lane->shared->conf->kafka_topic, id);
+
+        CHECK(n > 0);
+        return key;
+}
+
+struct partition *partition_new(struct lane *lane, int32_t id)
+{
+        struct partition *p = calloc(1, sizeof *p);
+        char *due;
+
+        CHECK(p != NULL);
+        p->lane = lane;
+        p->id = id;
+        p->source = lane->shared->sources[id];
+        (void)snprintf(p->source_field, sizeof p->source_field, "_s%u", p->source);
+        p->telemetry = &lane->shared->telemetry->partitions[id];
+        p->own_key = make_key(lane, "own", id);
+        p->gone_key = make_key(lane, "gone", id);
+        p->optout_key = make_key(lane, "optout", id);
+        due = make_key(lane, "due", id);
+        p->due_prefix_len = strlen(due) + 1;
+        p->due_prefix = realloc(due, p->due_prefix_len + 1);
+        CHECK(p->due_prefix != NULL);
+        memcpy(p->due_prefix + p->due_prefix_len - 1, ":", 2);
+        p->read_to = -1;
+        atomic_store_explicit(&p->telemetry->lane, (int)lane->number, memory_order_relaxed);
+        partition_forget(p);
+        p->sibling = lane->partitions;
+        lane->partitions = p;
+        return p;
+}
+
+static void free_accounts(struct partition *p)
+{
+        if (p->table == NULL)
+                return;
+        for (uint32_t number = 1; number < table_end(p->table); number++) {
+                struct record *record = account_of(p, number);
+
+                if (record_phase(record) != RECORD_FREE)
+                        account_free_cold(p, record);
+        }
+        p->table = table_free(p->table);
+}
+
+struct partition *partition_free(struct partition *p)
+{
+        if (p == NULL)
+                return NULL;
+        free_accounts(p);
+        numbers_free(&p->dirty);
+        numbers_free(&p->cut_queue);
+        numbers_free(&p->wanted);
+        numbers_free(&p->failed);
+        numbers_free(&p->in_batch);
+        free(p->gone.slots);
+        free(p->own_key);
+        free(p->gone_key);
+        free(p->optout_key);
+        free(p->due_prefix);
+        free(p);
+        return NULL;
+}
+
+static void publish(const struct partition *p)
+{
+        /* relaxed: each figure stands for itself */
+        atomic_store_explicit(&p->telemetry->next_offset, p->next, memory_order_relaxed);
+        atomic_store_explicit(&p->telemetry->low, p->low, memory_order_relaxed);
+        atomic_store_explicit(&p->telemetry->last_record_ms, p->now_next == 0 ? -1 : p->now_next,
+                              memory_order_relaxed);
+}
+
+void partition_set_phase(struct partition *p, enum partition_phase phase)
+{
+        if (p->phase == phase)
+                return;
+        log_line(LOG_LEVEL_DEBUG, "partition", "partition", "%d", p->id, "from", "%s", partition_phase_text(p->phase),
+                 "to", "%s", partition_phase_text(phase), "next", "%" PRId64, p->next, "low", "%" PRId64, p->low, NULL);
+        p->phase = phase;
+        atomic_store_explicit(&p->telemetry->phase, (int)phase, memory_order_relaxed);
+}
+
+static void clear_lists(struct partition *p)
+{
+        numbers_clear(&p->dirty);
+        numbers_clear(&p->cut_queue);
+        numbers_clear(&p->wanted);
+        numbers_clear(&p->failed);
+        numbers_clear(&p->in_batch);
+        p->cut_open = false;
+        p->cut_pending = 0;
+        p->waiting_since_us = 0;
+        p->n_samples = 0;
+        due_forget(p);
+        sweep_forget(p);
+}
+
+void partition_forget(struct partition *p)
+{
+        store_drop_partition(p->lane, p);
+        free_accounts(p);
+        clear_lists(p);
+        p->table = table_new(p->lane->slabs, p->lane->scoring->n_cells, account_long_id);
+        CHECK(p->table != NULL);
+        p->virgin = false;
+        p->evict_hand = 1;
+        p->n_left = 0;
+        gone_clear(&p->gone);
+        p->watched = p->unknown = p->in_exec = p->claim_judged = false;
+        p->at_end = false;
+        p->low_since_us = 0;
+        p->due = p->due_stored = p->messy_until = p->messy_stored = 0;
+        board_read_own(p, NULL);
+}
+
+void partition_stop(struct partition *p, const char *reason_static)
+{
+        log_line(LOG_LEVEL_ERROR, "partition stopped: an operator must decide", "topic", "%s",
+                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "next", "%" PRId64, p->next, "reason",
+                 "%s", reason_static, NULL);
+        atomic_store_explicit(&p->telemetry->stopped_reason, reason_static, memory_order_relaxed);
+        partition_set_phase(p, PARTITION_STOPPED);
+}
+
+bool partition_counts(const struct partition *p)
+{
+        return p->phase == PARTITION_OWNED && !p->wants_stop && !p->lane->stopping && !p->seek_wanted;
+}
+
+bool partition_writes(const struct partition *p)
+{
+        return p->phase == PARTITION_OWNED || p->phase == PARTITION_REVOKED ||
+               (p->phase == PARTITION_STOPPED && p->epoch != 0);
+}
+
+void partition_waits(struct partition *p)
+{
+        if (p->waiting_since_us == 0)
+                p->waiting_since_us = p->lane->now_us;
+}
+
+void partition_new_token(struct partition *p)
+{
+        static const char digits[] = "0123456789abcdef";
+        uint8_t bytes[TOKEN_LEN / 2];
+
+        p->lane->env->random(p->lane->env->ctx, bytes, sizeof bytes);
+        for (size_t i = 0; i < sizeof bytes; i++) {
+                p->token_sent[2 * i] = digits[bytes[i] >> 4];
+                p->token_sent[2 * i + 1] = digits[bytes[i] & 15];
+        }
+        p->token_sent[TOKEN_LEN] = '\0';
+}
+
+/* ---- cuts ---- */
+
+void partition_cut_resolved(struct partition *p, struct record *record)
+{
+        if (record->flags & RECORD_IN_CUT) {
+                record->flags &= (uint16_t)~RECORD_IN_CUT;
+                p->cut_pending--;
+        }
+}
+
+void partition_fire_resolved(struct partition *p, struct record *record)
+{
+        if (record->flags & RECORD_IN_FIRE) {
+                record->flags &= (uint16_t)~RECORD_IN_FIRE;
+                p->fire.n_pending--;
+        }
+}
+
+/* The open cut waits for this record, unless it does already. */
+static bool cut_include(struct partition *p, uint32_t number)
+{
+        struct record *record = account_of(p, number);
+
+        if (record->flags & RECORD_IN_CUT)
+                return false;
+        record->flags |= RECORD_IN_CUT;
+        p->cut_pending++;
+        return true;
+}
+
+static bool cut_has_something(const struct partition *p)
+{
+        return numbers_count(&p->dirty) > 0 || numbers_count(&p->wanted) > 0 || p->next > p->done;
+}
+
+static void cut_open(struct partition *p)
+{
+        const struct pipeline *pipeline = &p->lane->pipeline;
+        uint32_t number;
+
+        p->cut_open = true;
+        p->cuts_opened++;
+        p->cut_next = p->next;
+        p->now_cut = p->now_next;
+        p->waiting_since_us = 0;
+        p->letters_slot ^= 1;
+        while (numbers_take(&p->dirty, &number))
+                if (record_phase(account_of(p, number)) == RECORD_DIRTY && cut_include(p, number))
+                        numbers_add(&p->cut_queue, number);
+        for (size_t i = p->wanted.head; i < p->wanted.n; i++)
+                if (record_phase(account_of(p, p->wanted.at[i])) == RECORD_WANTED)
+                        (void)cut_include(p, p->wanted.at[i]);
+        for (size_t i = 0; pipeline->under_way && i < pipeline->n_loads; i++)
+                if (pipeline->loads[i].partition == p)
+                        (void)cut_include(p, pipeline->loads[i].number);
+        for (size_t i = p->failed.head; i < p->failed.n; i++)
+                (void)cut_include(p, p->failed.at[i]);
+}
+
+static void cut_close(struct partition *p)
+{
+        struct lane *lane = p->lane;
+
+        p->cut_open = false;
+        p->cuts_closed++;
+        numbers_clear(&p->cut_queue); /* all it still holds is stale */
+        p->done = p->cut_next;
+        p->now_done = p->now_cut;
+        if (p->done > p->low && p->low_since_us == 0)
+                p->low_since_us = lane->now_us;
+        while (p->n_samples > 0 && p->samples[p->sample_first].offset < p->done) {
+                const struct sample *sample = &p->samples[p->sample_first];
+
+                if (sample->record_ms >= 0)
+                        histogram_add_us(&lane->telemetry->since_record, (lane->wall_ms - sample->record_ms) * 1000);
+                histogram_add_us(&lane->telemetry->since_arrival, lane->now_us - sample->arrival_us);
+                p->sample_first = (p->sample_first + 1) % SAMPLES;
+                p->n_samples--;
+        }
+}
+
+/* More than two seconds behind at the present rate: scores are old anyway, so write each account less often. */
+static bool lag_is_long(const struct partition *p)
+{
+        const int64_t end = p->lane->env->end_offset(p->lane->env->ctx, p->id);
+
+        return end > 0 && p->rate > 0 && end - p->next > 2 * p->rate;
+}
+
+static bool hurried(const struct partition *p)
+{
+        return p->wants_stop || p->lane->stopping || (p->read_to >= 0 && p->next >= p->read_to);
+}
+
+static void cut_step(struct partition *p)
+{
+        struct lane *lane = p->lane;
+
+        if (p->cut_open && p->cut_pending == 0 &&
+            lane->env->letters_pending(lane->env->ctx, p->id, p->letters_slot ^ 1) == 0)
+                cut_close(p);
+        if (!p->cut_open && p->waiting_since_us != 0) {
+                int64_t wait_us = lane->shared->conf->flush_interval_ms * 1000;
+
+                if (!cut_has_something(p)) {
+                        p->waiting_since_us = 0;
+                        return;
+                }
+                if (wait_us < COALESCE_LONG_US && lag_is_long(p))
+                        wait_us = COALESCE_LONG_US;
+                if (hurried(p) || lane->now_us - p->waiting_since_us >= wait_us)
+                        cut_open(p);
+        }
+}
+
+/* Whether `low` should go out although no account does. */
+bool partition_low_is_due(const struct partition *p)
+{
+        return p->done > p->low && (hurried(p) || p->lane->now_us - p->low_since_us >= LOW_ALONE_US);
+}
+
+bool partition_saved(const struct partition *p)
+{
+        return !p->cut_open && numbers_count(&p->dirty) == 0 && numbers_count(&p->wanted) == 0 &&
+               numbers_count(&p->failed) == 0 && p->done == p->next && p->low == p->done && !p->in_exec &&
+               !p->unknown && !p->lane->pipeline.under_way;
+}
+
+/* ---- ownership ---- */
+
+static void adopt_own(struct partition *p, const struct reply *own)
+{
+        const struct reply *field;
+
+        field = reply_field(own, "gen");
+        p->gen = (uint32_t)(field != NULL ? reply_integer(field, 1) : 1);
+        field = reply_field(own, "first");
+        p->first = field != NULL ? reply_integer(field, p->start) : p->start;
+        field = reply_field(own, "low");
+        p->low = field != NULL ? reply_integer(field, p->first) : p->first;
+        field = reply_field(own, "now");
+        p->now_next = p->now_done = field != NULL ? reply_integer(field, 0) : 0;
+        field = reply_field(own, "due");
+        p->due = p->due_stored = field != NULL ? reply_integer(field, 0) : 0;
+        field = reply_field(own, "messy");
+        p->messy_until = p->messy_stored = field != NULL ? reply_integer(field, 0) : 0;
+        board_read_own(p, own);
+        memcpy(p->token, p->token_sent, sizeof p->token);
+        p->next = p->done = p->low;
+        p->low_since_us = 0;
+        p->seq = 0;
+        p->unknown = false;
+        p->at_end = false;
+        p->rate = 0;
+        p->rate_since_us = p->lane->now_us;
+        p->rate_offset = p->next;
+        publish(p);
+}
+
+void partition_claimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left)
+{
+        const struct reply *epoch = reply_field(own, "epoch");
+
+        adopt_own(p, own);
+        p->epoch = epoch != NULL ? reply_integer(epoch, 1) : 1;
+        gone_read(&p->gone, gone);
+        p->n_left = n_left;
+        p->virgin = p->first_claim;
+        p->claim_tries = 0;
+        partition_set_phase(p, PARTITION_OWNED);
+        log_line(LOG_LEVEL_INFO, "partition claimed", "topic", "%s", p->lane->shared->conf->kafka_topic, "partition",
+                 "%d", p->id, "low", "%" PRId64, p->low, "epoch", "%" PRId64, p->epoch, NULL);
+        if (p->claim_answered) {
+                p->seek_wanted = true;
+        } else {
+                const struct answer answer = {ANSWER_CLAIMED, p->id, p->next};
+
+                p->claim_answered = true;
+                p->lane->env->answer(p->lane->env->ctx, &answer);
+        }
+}
+
+void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low)
+{
+        lane_count(p->lane->telemetry, LANE_REDIS_ROLLBACKS, 1);
+        log_line(LOG_LEVEL_WARNING, "Redis went back in time; its accounts are written again and the log is read again",
+                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_was", "%" PRId64,
+                 p->low, "low_is", "%" PRId64, seen_low >= 0 ? seen_low : p->first, "next", "%" PRId64, p->next, NULL);
+        p->seen_epoch = seen_epoch;
+        p->seen_low = seen_low;
+        partition_set_phase(p, PARTITION_WENTBACK);
+}
+
+void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left)
+{
+        const uint32_t end = table_end(p->table);
+
+        /* Memory is kept: it is at least as new as what Redis still has.  Everything in it is to be written again, and
+         * what waited for Redis is read again from the log. */
+        clear_lists(p);
+        for (uint32_t number = 1; number < end; number++) {
+                struct record *record = account_of(p, number);
+                const enum record_phase phase = record_phase(record);
+
+                record->flags &= (uint16_t)~(RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_INFLIGHT | RECORD_IN_BATCH);
+                if (phase == RECORD_WANTED || phase == RECORD_ASKED) {
+                        account_remove(p, number);
+                } else if (phase != RECORD_FREE) {
+                        struct cold *cold = record->cold;
+
+                        cold->reg = 0;
+                        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW | RECORD_BOARDS;
+                        record_set_phase(record, RECORD_CLEAN);
+                        account_dirty(p, number);
+                }
+        }
+        adopt_own(p, own);
+        p->epoch = (p->epoch > p->seen_epoch ? p->epoch : p->seen_epoch) + 1;
+        gone_clear(&p->gone);
+        gone_read(&p->gone, gone);
+        p->n_left = n_left;
+        p->virgin = false;
+        p->messy_until = p->lane->wall_ms + p->lane->scoring->longest_ms + 2 * PRUNE_MARGIN_MS;
+        p->seek_wanted = true;
+        partition_waits(p);
+        partition_set_phase(p, PARTITION_OWNED);
+        log_line(LOG_LEVEL_NOTICE, "partition claimed again", "topic", "%s", p->lane->shared->conf->kafka_topic,
+                 "partition", "%d", p->id, "low", "%" PRId64, p->low, "accounts_rewritten", "%zu",
+                 table_count(p->table), NULL);
+}
+
+void partition_taken(struct partition *p, bool by_ourselves)
+{
+        const bool stopped = p->phase == PARTITION_STOPPED;
+        const bool revoked = p->phase == PARTITION_REVOKED;
+        uint32_t random;
+        int64_t wait_us;
+
+        partition_forget(p);
+        p->epoch = 0;
+        if (stopped)
+                return;
+        if (revoked) {
+                if (p->answer_revoke) {
+                        const struct answer answer = {ANSWER_REVOKED, p->id, p->low};
+
+                        p->answer_revoke = false;
+                        p->lane->env->answer(p->lane->env->ctx, &answer);
+                }
+                partition_set_phase(p, PARTITION_NONE);
+                return;
+        }
+        if (by_ourselves) {
+                p->retry_us = p->lane->now_us;
+                partition_set_phase(p, PARTITION_UNCLAIMED);
+                return;
+        }
+        lane_count(p->lane->telemetry, LANE_FENCED, 1);
+        p->lane->env->random(p->lane->env->ctx, &random, sizeof random);
+        wait_us = TAKEN_WAIT_MIN_US << (p->taken_in_a_row < 8 ? p->taken_in_a_row : 8);
+        wait_us += (int64_t)random % (TAKEN_WAIT_MIN_US * 9);
+        if (wait_us > TAKEN_WAIT_MAX_US)
+                wait_us = TAKEN_WAIT_MAX_US;
+        p->retry_us = p->lane->now_us + wait_us;
+        p->taken_in_a_row++;
+        log_line(p->taken_in_a_row > TAKEN_COMPLAIN ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+                 p->taken_in_a_row > TAKEN_COMPLAIN
+                         ? "partition taken by another owner again and again: do two groups share a prefix?"
+                         : "partition taken by another owner",
+                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "claim_again_ms",
+                 "%" PRId64, wait_us / 1000, NULL);
+        partition_set_phase(p, PARTITION_TAKEN);
+}
+
+/* ---- the step ---- */
+
+static void retry_failed(struct partition *p)
+{
+        uint32_t number;
+
+        if (numbers_count(&p->failed) == 0 || p->lane->now_us < p->failed_retry_us)
+                return;
+        while (numbers_take(&p->failed, &number)) {
+                const struct record *record = account_of(p, number);
+
+                if (record_phase(record) == RECORD_WANTED)
+                        numbers_add(&p->wanted, number);
+                else if (record_phase(record) == RECORD_DIRTY)
+                        numbers_add(record->flags & RECORD_IN_CUT ? &p->cut_queue : &p->dirty, number);
+        }
+        partition_waits(p);
+}
+
+static void measure_rate(struct partition *p)
+{
+        const int64_t us = p->lane->now_us - p->rate_since_us;
+
+        if (us < 1000000)
+                return;
+        p->rate = (p->next - p->rate_offset) * 1000000 / us;
+        p->rate_offset = p->next;
+        p->rate_since_us = p->lane->now_us;
+}
+
+static void tell_if_done(struct partition *p)
+{
+        struct lane *lane = p->lane;
+        struct answer answer = {ANSWER_REVOKED, p->id, p->low};
+
+        if (p->answer_revoke && (partition_saved(p) || lane->now_us >= p->stop_deadline_us)) {
+                p->answer_revoke = false;
+                lane->env->answer(lane->env->ctx, &answer);
+        }
+        if (p->read_to >= 0 && !p->read_to_answered && p->phase == PARTITION_OWNED && p->next >= p->read_to &&
+            partition_saved(p) && due_idle(p)) {
+                p->read_to_answered = true;
+                answer.kind = ANSWER_FINISHED;
+                lane->env->answer(lane->env->ctx, &answer);
+        }
+}
+
+void partition_step(struct partition *p)
+{
+        struct lane *lane = p->lane;
+
+        if (p->phase == PARTITION_NONE)
+                return;
+        if (p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
+                partition_set_phase(p, PARTITION_UNCLAIMED);
+        if (p->seek_wanted && p->phase == PARTITION_OWNED && lane->env->seek(lane->env->ctx, p->id, p->next))
+                p->seek_wanted = false;
+        if (partition_writes(p)) {
+                measure_rate(p);
+                retry_failed(p);
+                due_step(p);
+                cut_step(p);
+        }
+        publish(p);
+        tell_if_done(p);
+}

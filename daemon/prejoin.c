@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cloutd/prejoin.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#include "cloutd/clock.h"
+#include "cloutd/redis_connect.h"
+
+#define TIMEOUT_MS     5000
+#define CLOCK_SKEW_MS  5000
+
+/* The value of "name:" in INFO's text; cut at the line's end. */
+static bool info_field(const char *info, const char *name, char *buf, size_t buf_bytes)
+{
+        const char *at = strstr(info, name);
+        size_t len;
+
+        if (at == NULL)
+                return false;
+        at += strlen(name);
+        len = strcspn(at, "\r\n");
+        if (len >= buf_bytes)
+                return false;
+        memcpy(buf, at, len);
+        buf[len] = '\0';
+        return true;
+}
+
+static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
+{
+        redisReply *reply;
+        char value[64];
+        int64_t skew_ms;
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "INFO");
+
+        if (err != CLOUTD_OK)
+                return err;
+        if (reply->type == REDIS_REPLY_STRING && info_field(reply->str, "\nloading:", value, sizeof value) &&
+            strcmp(value, "0") != 0)
+                err = fail(reterr, CLOUTD_EAGAIN, "Redis is loading its data");
+        else if (info_field(reply->str, "\nrole:", value, sizeof value) && strcmp(value, "master") != 0)
+                err = fail(reterr, CLOUTD_EREFUSED, "Redis is a %s: redis.address must name the primary", value);
+        else if (info_field(reply->str, "\nmaxmemory_policy:", value, sizeof value) && strcmp(value, "noeviction") != 0)
+                err = fail(reterr, CLOUTD_EREFUSED,
+                           "Redis has maxmemory-policy %s: set it to noeviction (an evicted account cannot be told "
+                           "from one that never was)",
+                           value);
+        freeReplyObject(reply);
+        if (err != CLOUTD_OK)
+                return err;
+        err = redis_run(redis, &reply, reterr, "TIME");
+        if (err != CLOUTD_OK)
+                return err;
+        skew_ms = strtoll(reply->element[0]->str, NULL, 10) * 1000 - clock_wall_ms();
+        freeReplyObject(reply);
+        if (skew_ms > CLOCK_SKEW_MS || skew_ms < -CLOCK_SKEW_MS - 1000)
+                return fail(reterr, CLOUTD_EREFUSED,
+                            "the clock of Redis is %+" PRId64 " s away from ours: scores would slide at the wrong time",
+                            skew_ms / 1000);
+        return CLOUTD_OK;
+}
+
+static enum cloutd_err check_mode(redisContext *redis, const struct conf *conf, struct errmsg *reterr)
+{
+        redisReply *reply;
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "GET %smode", conf->redis_prefix);
+
+        if (err != CLOUTD_OK)
+                return err;
+        if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, "keyed") != 0)
+                err = fail(reterr, CLOUTD_ECONF,
+                           "%smode in Redis is '%s': accounts fed from several partitions are not supported by this "
+                           "release",
+                           conf->redis_prefix, reply->str);
+        freeReplyObject(reply);
+        return err;
+}
+
+/* The salt is not in Redis, but a hash of it is: a wrong one would bring back people who left. */
+static enum cloutd_err check_salt(redisContext *redis, const struct conf *conf, struct errmsg *reterr)
+{
+        char check[17] = "";
+        redisReply *reply;
+        enum cloutd_err err;
+
+        if (conf->optout_salt != NULL)
+                (void)snprintf(check, sizeof check, "%016" PRIx64,
+                               (uint64_t)XXH3_64bits_withSeed(conf->optout_salt, conf->optout_salt_len, 1));
+        err = redis_run(redis, &reply, reterr, "GET %ssalt_check", conf->redis_prefix);
+        if (err != CLOUTD_OK)
+                return err;
+        if (reply->type == REDIS_REPLY_STRING && conf->optout_salt == NULL)
+                err = fail(reterr, CLOUTD_ECONF,
+                           "people have left under a salt, and none is configured: set optout_salt_file");
+        else if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, check) != 0)
+                err = fail(reterr, CLOUTD_ECONF,
+                           "optout_salt_file: this is not the salt under which people have left (%ssalt_check)",
+                           conf->redis_prefix);
+        freeReplyObject(reply);
+        if (err != CLOUTD_OK || conf->optout_salt == NULL)
+                return err;
+        err = redis_run(redis, &reply, reterr, "SETNX %ssalt_check %s", conf->redis_prefix, check);
+        if (err == CLOUTD_OK)
+                freeReplyObject(reply);
+        return err;
+}
+
+static enum cloutd_err publish_policy(redisContext *redis, const struct conf *conf, const struct policy *policy,
+                                      struct errmsg *reterr)
+{
+        redisReply *reply;
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "SET %spolicy:%s %s", conf->redis_prefix,
+                                        policy->version, policy->json);
+
+        if (err != CLOUTD_OK)
+                return err;
+        freeReplyObject(reply);
+        err = redis_run(redis, &reply, reterr, "SET %spolicy %s", conf->redis_prefix, policy->version);
+        if (err == CLOUTD_OK)
+                freeReplyObject(reply);
+        return err;
+}
+
+/* Give the partition a number, once: read it, else take the next and keep whichever was first. */
+static enum cloutd_err agree_source(redisContext *redis, const struct conf *conf, int partition, uint32_t *ret,
+                                    struct errmsg *reterr)
+{
+        redisReply *reply;
+        enum cloutd_err err;
+
+        for (int round = 0; round < 2; round++) {
+                err = redis_run(redis, &reply, reterr, "HGET %ssources %s:%d", conf->redis_prefix, conf->kafka_topic,
+                                partition);
+                if (err != CLOUTD_OK)
+                        return err;
+                if (reply->type == REDIS_REPLY_STRING) {
+                        *ret = (uint32_t)strtoul(reply->str, NULL, 10);
+                        freeReplyObject(reply);
+                        return CLOUTD_OK;
+                }
+                freeReplyObject(reply);
+                err = redis_run(redis, &reply, reterr, "INCR %ssource_next", conf->redis_prefix);
+                if (err != CLOUTD_OK)
+                        return err;
+                const long long number = reply->integer;
+
+                freeReplyObject(reply);
+                err = redis_run(redis, &reply, reterr, "HSETNX %ssources %s:%d %lld", conf->redis_prefix,
+                                conf->kafka_topic, partition, number);
+                if (err != CLOUTD_OK)
+                        return err;
+                freeReplyObject(reply);
+        }
+        return fail(reterr, CLOUTD_EAGAIN, "%ssources changes under us", conf->redis_prefix);
+}
+
+/* The start of the partition's first claim, agreed by whoever came first. */
+static enum cloutd_err agree_start(redisContext *redis, const struct conf *conf, int partition, int64_t offset,
+                                   int64_t *ret, struct errmsg *reterr)
+{
+        redisReply *reply;
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "HSETNX %sstart:%s %d %lld", conf->redis_prefix,
+                                        conf->kafka_topic, partition, (long long)offset);
+
+        if (err != CLOUTD_OK)
+                return err;
+        freeReplyObject(reply);
+        err = redis_run(redis, &reply, reterr, "HGET %sstart:%s %d", conf->redis_prefix, conf->kafka_topic, partition);
+        if (err != CLOUTD_OK)
+                return err;
+        *ret = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : offset;
+        freeReplyObject(reply);
+        return CLOUTD_OK;
+}
+
+static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf, const struct policy *policy,
+                                   int partition, struct prejoin *prejoin, struct errmsg *reterr)
+{
+        char ours[17];
+        redisReply *reply;
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "HMGET %sown:%s:%d f now low", conf->redis_prefix,
+                                        conf->kafka_topic, partition);
+
+        if (err != CLOUTD_OK)
+                return err;
+        (void)snprintf(ours, sizeof ours, "%016" PRIx64, policy->f_version);
+        if (reply->element[0]->type == REDIS_REPLY_STRING && strcmp(reply->element[0]->str, ours) != 0)
+                err = fail(reterr, CLOUTD_ECONF,
+                           "%sown:%s:%d in Redis was counted under another layout (types, tiers, windows or "
+                           "max_clock_skew differ): rebuild under another redis.prefix and switch readers, or restore "
+                           "the old settings",
+                           conf->redis_prefix, conf->kafka_topic, partition);
+        if (reply->element[1]->type == REDIS_REPLY_STRING) {
+                const int64_t now = strtoll(reply->element[1]->str, NULL, 10);
+
+                if (now > prejoin->record_now)
+                        prejoin->record_now = now;
+        }
+        prejoin->knew_topic = prejoin->knew_topic || reply->element[2]->type == REDIS_REPLY_STRING;
+        freeReplyObject(reply);
+        return err;
+}
+
+static enum cloutd_err agree(redisContext *redis, const struct conf *conf, const struct policy *policy,
+                             const int64_t *offsets, struct prejoin *prejoin, struct errmsg *reterr)
+{
+        enum cloutd_err err = check_server(redis, reterr);
+
+        if (err == CLOUTD_OK)
+                err = check_mode(redis, conf, reterr);
+        for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
+                err = look_at_own(redis, conf, policy, p, prejoin, reterr);
+        if (err == CLOUTD_OK)
+                err = check_salt(redis, conf, reterr);
+        for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
+                err = agree_source(redis, conf, p, &prejoin->sources[p], reterr);
+        for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
+                err = agree_start(redis, conf, p, offsets[p], &prejoin->starts[p], reterr);
+        if (err == CLOUTD_OK)
+                err = publish_policy(redis, conf, policy, reterr);
+        return err;
+}
+
+enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, const int64_t *offsets, int n_partitions,
+                        struct prejoin *ret_prejoin, struct errmsg *reterr)
+{
+        struct prejoin p = {.n_partitions = n_partitions};
+        redisContext *redis;
+        enum cloutd_err err = redis_connect_blocking(conf, TIMEOUT_MS, &redis, reterr);
+
+        if (err != CLOUTD_OK)
+                return err;
+        p.sources = calloc((size_t)n_partitions, sizeof *p.sources);
+        p.starts = calloc((size_t)n_partitions, sizeof *p.starts);
+        if (p.sources == NULL || p.starts == NULL)
+                err = fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        else
+                err = agree(redis, conf, policy, offsets, &p, reterr);
+        redisFree(redis);
+        if (err != CLOUTD_OK) {
+                prejoin_free(&p);
+                return err;
+        }
+        *ret_prejoin = p;
+        return CLOUTD_OK;
+}
+
+void prejoin_free(struct prejoin *prejoin)
+{
+        free(prejoin->sources);
+        free(prejoin->starts);
+        *prejoin = (struct prejoin){0};
+}

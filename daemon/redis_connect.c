@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* redis_connect.c - how does a program that may wait talk to Redis, and what does a refusal mean to it?
+ *
+ * hiredis's blocking calls do the work.  What is added is the sentence: an error reply becomes a code (try
+ * again, refused for good, not our data) and a text that names the command but never its arguments, since
+ * AUTH has one too. */
+#include "cloutd/redis_connect.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void redis_address(const struct conf_address *address, char ret_text[REDIS_ADDRESS_SIZE])
+{
+        if (address->unix_path != NULL)
+                (void)snprintf(ret_text, REDIS_ADDRESS_SIZE, "unix:%s", address->unix_path);
+        else
+                (void)snprintf(ret_text, REDIS_ADDRESS_SIZE,
+                               strchr(address->host, ':') != NULL ? "[%s]:%u" : "%s:%u", address->host,
+                               (unsigned)address->port);
+}
+
+/* What an error reply means, by its first word; any other is a refusal. */
+static enum cloutd_err meaning_of(const char *reply)
+{
+        static const struct {
+                const char *word;
+                enum cloutd_err code;
+        } rows[] = {
+                {"WRONGTYPE", CLOUTD_ECORRUPT}, {"LOADING", CLOUTD_EAGAIN},  {"BUSY", CLOUTD_EAGAIN},
+                {"MASTERDOWN", CLOUTD_EAGAIN},  {"READONLY", CLOUTD_EAGAIN}, {"OOM", CLOUTD_EAGAIN},
+                {"MISCONF", CLOUTD_EAGAIN},     {"TRYAGAIN", CLOUTD_EAGAIN}, {"NOREPLICAS", CLOUTD_EAGAIN},
+                {"CLUSTERDOWN", CLOUTD_EAGAIN},
+        };
+        const size_t len = strcspn(reply, " ");
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+                if (strlen(rows[i].word) == len && memcmp(rows[i].word, reply, len) == 0)
+                        return rows[i].code;
+        return CLOUTD_EREFUSED;
+}
+
+/* hiredis leaves its text to errno for a broken socket, and a time-out looks like EAGAIN. */
+static const char *why_broken(const redisContext *redis)
+{
+        if (redis->err == REDIS_ERR_IO && (errno == EAGAIN || errno == ETIMEDOUT))
+                return "no answer in time";
+        return redis->errstr;
+}
+
+static enum cloutd_err take_reply(const redisContext *redis, redisReply *reply, const char *command,
+                                  size_t command_len, redisReply **ret_reply, struct errmsg *reterr)
+{
+        enum cloutd_err err;
+
+        if (reply == NULL)
+                return fail(reterr, CLOUTD_EAGAIN, "Redis: %.*s: %s", (int)command_len, command,
+                            why_broken(redis));
+        if (reply->type != REDIS_REPLY_ERROR) {
+                *ret_reply = reply;
+                return CLOUTD_OK;
+        }
+        err = fail(reterr, meaning_of(reply->str), "Redis: %.*s: %s", (int)command_len, command, reply->str);
+        freeReplyObject(reply);
+        return err;
+}
+
+enum cloutd_err redis_run(redisContext *redis, redisReply **ret_reply, struct errmsg *reterr,
+                          const char *format, ...)
+{
+        va_list args;
+        redisReply *reply;
+
+        va_start(args, format);
+        reply = redisvCommand(redis, format, args);
+        va_end(args);
+        return take_reply(redis, reply, format, strcspn(format, " "), ret_reply, reterr);
+}
+
+/* By argument vector: a printf-like format would let the bytes of a password through as they are, an empty
+ * one not. */
+static enum cloutd_err log_in(redisContext *redis, const struct conf *conf, struct errmsg *reterr)
+{
+        const char *args[3] = {"AUTH"};
+        int n = 1;
+        redisReply *reply;
+        enum cloutd_err err;
+
+        if (conf->redis_password == NULL)
+                return CLOUTD_OK;
+        if (conf->redis_username != NULL)
+                args[n++] = conf->redis_username;
+        args[n++] = conf->redis_password;
+        err = take_reply(redis, redisCommandArgv(redis, n, args, NULL), args[0], strlen(args[0]), &reply,
+                         reterr);
+        if (err == CLOUTD_OK)
+                freeReplyObject(reply);
+        return err;
+}
+
+enum cloutd_err redis_connect_blocking(const struct conf *conf, int timeout_ms, redisContext **ret,
+                                       struct errmsg *reterr)
+{
+        const struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+        redisContext *redis = conf->redis.unix_path != NULL
+                                      ? redisConnectUnixWithTimeout(conf->redis.unix_path, timeout)
+                                      : redisConnectWithTimeout(conf->redis.host, conf->redis.port, timeout);
+        char address[REDIS_ADDRESS_SIZE];
+        struct errmsg why;
+        enum cloutd_err err;
+
+        redis_address(&conf->redis, address);
+        if (redis == NULL)
+                return fail(reterr, CLOUTD_ENOMEM, "Redis at %s: out of memory", address);
+        if (redis->err != 0 || redisSetTimeout(redis, timeout) != REDIS_OK) {
+                err = fail(reterr, CLOUTD_EAGAIN, "cannot reach Redis at %s: %s", address, why_broken(redis));
+                redisFree(redis);
+                return err;
+        }
+        err = log_in(redis, conf, &why);
+        if (err != CLOUTD_OK) {
+                redisFree(redis);
+                return fail(reterr, err, "cannot log in to Redis at %s: %s", address, why.text);
+        }
+        *ret = redis;
+        return CLOUTD_OK;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "redis_link.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "buf.h"
+#include "resp.h"
+
+#define CONNECT_TIMEOUT_US INT64_C(3000000)
+
+struct hiredis_link {
+        struct redis_link link;
+        const struct conf *conf;
+        redisContext *context;
+        mono_us_t give_up_us; /* connecting must be done by then */
+        bool connected;       /* the socket is; AUTH may be under way */
+        struct buf out;
+        size_t out_sent;
+};
+
+static void link_close(struct redis_link *base)
+{
+        struct hiredis_link *link = (struct hiredis_link *)base;
+
+        if (link->context != NULL)
+                redisFree(link->context);
+        if (base->reader != NULL)
+                redisReaderFree(base->reader);
+        link->context = NULL;
+        base->reader = NULL;
+        base->state = LINK_DOWN;
+        link->connected = false;
+        link->out.len = link->out_sent = 0;
+        arena_reset(base->arena);
+}
+
+static enum link_state link_broken(struct redis_link *base, const char *why)
+{
+        (void)snprintf(base->error, sizeof base->error, "%s", why);
+        link_close(base);
+        return LINK_DOWN;
+}
+
+static void link_send(struct redis_link *base, const char *data, size_t len)
+{
+        struct hiredis_link *link = (struct hiredis_link *)base;
+
+        if (base->state != LINK_DOWN)
+                buf_add(&link->out, data, len);
+}
+
+static void link_connect(struct redis_link *base, mono_us_t now)
+{
+        struct hiredis_link *link = (struct hiredis_link *)base;
+        const struct conf *conf = link->conf;
+
+        link_close(base);
+        link->context = conf->redis.unix_path != NULL
+                                ? redisConnectUnixNonBlock(conf->redis.unix_path)
+                                : redisConnectNonBlock(conf->redis.host, conf->redis.port);
+        base->reader = reply_reader_new(base->arena);
+        if (link->context == NULL || base->reader == NULL) {
+                (void)link_broken(base, "out of memory");
+                return;
+        }
+        if (link->context->err != 0) {
+                char why[sizeof link->context->errstr];
+
+                memcpy(why, link->context->errstr, sizeof why);
+                (void)link_broken(base, why);
+                return;
+        }
+        base->state = LINK_CONNECTING;
+        link->give_up_us = now + CONNECT_TIMEOUT_US;
+        if (conf->redis_password != NULL) {
+                resp_command(&link->out, conf->redis_username != NULL ? 3 : 2);
+                resp_text(&link->out, "AUTH");
+                if (conf->redis_username != NULL)
+                        resp_text(&link->out, conf->redis_username);
+                resp_text(&link->out, conf->redis_password);
+        }
+}
+
+/* 1: the socket is connected, 0: not yet, -1: it will not be. */
+static int link_check_connected(struct hiredis_link *link)
+{
+        struct pollfd fd = {.fd = link->context->fd, .events = POLLOUT};
+        int error = 0;
+        socklen_t len = sizeof error;
+
+        if (poll(&fd, 1, 0) <= 0)
+                return 0;
+        if (getsockopt(link->context->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
+                (void)snprintf(link->link.error, sizeof link->link.error, "%s", strerror(error != 0 ? error : errno));
+                return -1;
+        }
+        return 1;
+}
+
+static enum link_state link_pump(struct redis_link *base, mono_us_t now)
+{
+        struct hiredis_link *link = (struct hiredis_link *)base;
+        char chunk[1 << 16];
+        ssize_t n;
+
+        if (base->state == LINK_DOWN)
+                return LINK_DOWN;
+        if (!link->connected) {
+                const int connected = link_check_connected(link);
+
+                if (connected < 0) {
+                        link_close(base);
+                        return LINK_DOWN;
+                }
+                if (connected == 0)
+                        return now > link->give_up_us ? link_broken(base, "timed out while connecting") : base->state;
+                link->connected = true;
+                if (link->conf->redis_password == NULL)
+                        base->state = LINK_UP;
+        }
+        while (link->out_sent < link->out.len) {
+                n = send(link->context->fd, link->out.data + link->out_sent, link->out.len - link->out_sent,
+                         MSG_NOSIGNAL);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0 && errno != EAGAIN)
+                        return link_broken(base, strerror(errno));
+                if (n < 0)
+                        break;
+                link->out_sent += (size_t)n;
+        }
+        if (link->out_sent == link->out.len)
+                link->out_sent = link->out.len = 0;
+        do {
+                n = recv(link->context->fd, chunk, sizeof chunk, 0);
+                if (n == 0)
+                        return link_broken(base, "connection closed by Redis");
+                if (n < 0 && errno != EAGAIN && errno != EINTR)
+                        return link_broken(base, strerror(errno));
+                if (n > 0 && redisReaderFeed(base->reader, chunk, (size_t)n) != REDIS_OK)
+                        return link_broken(base, base->reader->errstr);
+        } while (n == (ssize_t)sizeof chunk || (n < 0 && errno == EINTR));
+        if (base->state == LINK_CONNECTING) {
+                struct reply *auth = redis_link_reply(base);
+
+                if (auth != NULL && reply_is_error(auth))
+                        return link_broken(base, auth->str);
+                if (auth == NULL)
+                        return now > link->give_up_us ? link_broken(base, "timed out in AUTH") : base->state;
+                arena_reset(base->arena);
+                base->state = LINK_UP;
+        }
+        return base->state;
+}
+
+static int link_poll_fd(const struct redis_link *base, short *ret_events)
+{
+        const struct hiredis_link *link = (const struct hiredis_link *)base;
+
+        if (base->state == LINK_DOWN)
+                return -1;
+        *ret_events = POLLIN;
+        if (!link->connected || link->out_sent < link->out.len)
+                *ret_events |= POLLOUT;
+        return link->context->fd;
+}
+
+static void link_free(struct redis_link *base)
+{
+        struct hiredis_link *link = (struct hiredis_link *)base;
+
+        link_close(base);
+        buf_free(&link->out);
+        (void)arena_free(base->arena);
+        free(link);
+}
+
+struct redis_link *redis_link_new(const struct conf *conf)
+{
+        static const struct redis_link_ops ops = {
+                .connect = link_connect,
+                .pump = link_pump,
+                .send = link_send,
+                .close = link_close,
+                .poll_fd = link_poll_fd,
+                .free = link_free,
+        };
+        struct hiredis_link *link = calloc(1, sizeof *link);
+
+        if (link == NULL)
+                return NULL;
+        link->link.ops = &ops;
+        link->link.arena = arena_new();
+        if (link->link.arena == NULL) {
+                free(link);
+                return NULL;
+        }
+        link->conf = conf;
+        return &link->link;
+}
+
+struct redis_link *redis_link_free(struct redis_link *link)
+{
+        if (link != NULL)
+                link->ops->free(link);
+        return NULL;
+}
+
+struct reply *redis_link_reply(struct redis_link *link)
+{
+        void *reply = NULL;
+
+        if (link->state == LINK_DOWN || redisReaderGetReply(link->reader, &reply) == REDIS_OK)
+                return reply;
+        (void)snprintf(link->error, sizeof link->error, "cannot read the reply: %s", link->reader->errstr);
+        link->ops->close(link);
+        return NULL;
+}

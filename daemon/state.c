@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cloutd/state.h"
+#include <string.h>
+#include <xxhash.h>
+#include "leb128.h"
+
+uint64_t account_hash(const char *id, size_t id_len)
+{
+        return XXH3_64bits(id, id_len);
+}
+
+static uint32_t check_value(const uint8_t *data, size_t len, uint64_t hash)
+{
+        return (uint32_t)XXH3_64bits_withSeed(data, len, hash);
+}
+
+size_t state_pack(const struct state *state, uint64_t hash, uint8_t *out)
+{
+        uint8_t *p = out;
+        uint32_t check;
+
+        *p++ = STATE_VERSION;
+        p = leb_put(p, state->gen);
+        p = leb_put(p, (uint64_t)(state->pos + 1));
+        p = leb_put(p, (uint64_t)state->at);
+        p = leb_put(p, (uint64_t)state->reg);
+        p = leb_put(p, state->boards);
+        if (state->history_len != 0)
+                memcpy(p, state->history, state->history_len);
+        p += state->history_len;
+        check = check_value(out, (size_t)(p - out), hash);
+        for (int i = 0; i < 4; i++)
+                *p++ = (uint8_t)(check >> (8 * i));
+        return (size_t)(p - out);
+}
+
+enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, struct state *ret_state)
+{
+        const uint8_t *p = data, *end;
+        uint64_t v[5];
+        uint32_t check = 0;
+
+        if (len < 1 + 5 + 4 || data[0] != STATE_VERSION)
+                return CLOUTD_ECORRUPT;
+        end = data + len - 4;
+        for (int i = 0; i < 4; i++)
+                check |= (uint32_t)end[i] << (8 * i);
+        if (check != check_value(data, len - 4, hash))
+                return CLOUTD_ECORRUPT;
+        p++;
+        for (int i = 0; i < 5; i++) {
+                p = leb_get_checked(p, end, &v[i]);
+                if (p == NULL || v[i] > INT64_MAX)
+                        return CLOUTD_ECORRUPT;
+        }
+        if (v[0] > UINT32_MAX || v[4] > UINT32_MAX)
+                return CLOUTD_ECORRUPT;
+        *ret_state = (struct state){
+                .gen = (uint32_t)v[0],
+                .pos = (int64_t)v[1] - 1,
+                .at = (wall_ms_t)v[2],
+                .reg = (wall_ms_t)v[3],
+                .boards = (uint32_t)v[4],
+                .history = p,
+                .history_len = (size_t)(end - p),
+        };
+        return CLOUTD_OK;
+}

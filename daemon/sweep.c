@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sweep.c - visiting the accounts that are not in memory: after a floor fell (board.c) or the points changed.
+ *
+ * A SCAN over all accounts on a connection of its own.  What it reads are hints only: an account of ours that may need
+ * writing is wanted, so it is loaded and written under the guard like any other.  A page counts only if the own
+ * tokens, read with it on the same connection, are ours: else it came from another server than the one we write.
+ * One scan serves all that was open when it began; when it is through and every cut that then held a wanted account is
+ * closed, the sweep is done. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cloutd/state.h"
+#include "lane_internal.h"
+#include "resp.h"
+
+#define PAGE_ACCOUNTS  "500"
+#define WANTED_MOST    2000 /* under way at once: fresh events go first */
+#define RETRY_US       INT64_C(1000000)
+#define TIMEOUT_US     INT64_C(15000000)
+
+enum scan_phase { SCAN_IDLE, SCAN_READY /* for the next page */, SCAN_KEYS_ASKED, SCAN_HINTS_ASKED };
+struct sweeper {
+        struct lane *lane;
+        struct redis_link *link;
+        enum scan_phase phase;
+        uint64_t cursor;
+        mono_us_t asked_us, retry_us;
+        struct buf out;
+        struct buf ids;      /* of the page: a length byte and the id, one after the other */
+        size_t n_ids;
+        struct partition **tokens; /* whose token is read with the page */
+        size_t n_tokens, cap_tokens;
+        struct reply **page; /* in the link's arena, until all of it is there */
+        size_t n_page, cap_page;
+};
+
+struct sweeper *sweeper_new(struct lane *lane)
+{
+        struct sweeper *sweeper = calloc(1, sizeof *sweeper);
+
+        if (sweeper != NULL)
+                sweeper->lane = lane;
+        return sweeper;
+}
+
+struct sweeper *sweeper_free(struct sweeper *sweeper)
+{
+        if (sweeper == NULL)
+                return NULL;
+        (void)redis_link_free(sweeper->link);
+        buf_free(&sweeper->out);
+        buf_free(&sweeper->ids);
+        free((void *)sweeper->tokens);
+        free((void *)sweeper->page);
+        free(sweeper);
+        return NULL;
+}
+
+const struct redis_link *sweeper_link(const struct sweeper *sweeper)
+{
+        return sweeper->link;
+}
+
+void sweep_forget(struct partition *p)
+{
+        p->sweep_phase = SWEEP_NONE;
+        p->sweep_windows = 0;
+        p->sweep_rescore = false;
+}
+
+/* Windows whose sweep is open and stored, so that it may begin. */
+static uint32_t open_windows(const struct partition *p)
+{
+        uint32_t open = 0;
+
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++)
+                open |= (uint32_t)p->sweeps[w].set << w;
+        return open & ~(p->floors_unsaved | p->floors_sent);
+}
+
+static bool scan_begin(struct sweeper *sweeper)
+{
+        bool any = false;
+
+        for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling) {
+                if (p->phase != PARTITION_OWNED || p->sweep_phase != SWEEP_NONE || !p->watched)
+                        continue;
+                p->sweep_windows = open_windows(p);
+                p->sweep_rescore = p->rescore;
+                if (p->sweep_windows == 0 && !p->sweep_rescore)
+                        continue;
+                p->sweep_phase = SWEEP_SCANNING;
+                p->visit = 1; /* residents are looked at in memory (board_step) */
+                any = true;
+        }
+        sweeper->cursor = 0;
+        sweeper->phase = any ? SCAN_READY : SCAN_IDLE;
+        return any;
+}
+
+static void scan_done(struct sweeper *sweeper)
+{
+        for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling) {
+                if (p->sweep_phase != SWEEP_SCANNING)
+                        continue;
+                p->sweep_phase = SWEEP_SETTLING;
+                p->sweep_settles = p->cuts_opened + 1;
+                partition_waits(p);
+        }
+        sweeper->phase = SCAN_IDLE;
+}
+
+static void settle(struct partition *p)
+{
+        const bool nothing = !p->cut_open && numbers_count(&p->dirty) == 0 && numbers_count(&p->wanted) == 0 &&
+                             numbers_count(&p->failed) == 0 && !p->lane->pipeline.under_way;
+
+        if (p->visit != 0 || (p->cuts_closed < p->sweep_settles && !nothing))
+                return;
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++)
+                if (p->sweep_windows >> w & 1)
+                        p->sweeps[w].set = false;
+        p->floors_unsaved |= p->sweep_windows;
+        if (p->sweep_rescore) {
+                p->rescore = false;
+                p->pol_unsaved = true;
+        }
+        sweep_forget(p);
+}
+
+static void ask(struct sweeper *sweeper, enum scan_phase phase)
+{
+        sweeper->phase = phase;
+        sweeper->link->ops->send(sweeper->link, sweeper->out.data, sweeper->out.len);
+        sweeper->out.len = 0;
+        sweeper->n_page = 0;
+        sweeper->asked_us = sweeper->lane->now_us;
+        (void)sweeper->link->ops->pump(sweeper->link, sweeper->lane->now_us);
+}
+
+static void ask_keys(struct sweeper *sweeper)
+{
+        char pattern[512], *p = pattern;
+
+        /* the prefix may hold characters that mean something in a pattern */
+        for (size_t i = 0; i < sweeper->lane->key_prefix_len; i++) {
+                if (strchr("*?[]\\^-", sweeper->lane->key[i]) != NULL)
+                        *p++ = '\\';
+                *p++ = sweeper->lane->key[i];
+        }
+        *p++ = '*';
+        resp_command(&sweeper->out, 6);
+        resp_text(&sweeper->out, "SCAN");
+        resp_i64(&sweeper->out, (int64_t)sweeper->cursor);
+        resp_text(&sweeper->out, "MATCH");
+        resp_bytes(&sweeper->out, pattern, (size_t)(p - pattern));
+        resp_text(&sweeper->out, "COUNT");
+        resp_text(&sweeper->out, PAGE_ACCOUNTS);
+        ask(sweeper, SCAN_KEYS_ASKED);
+}
+
+static void ask_hints(struct sweeper *sweeper)
+{
+        struct lane *lane = sweeper->lane;
+        struct buf *out = &sweeper->out;
+        const char *at = sweeper->ids.data;
+
+        sweeper->n_tokens = 0;
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                if (p->sweep_phase != SWEEP_SCANNING)
+                        continue;
+                if (sweeper->n_tokens == sweeper->cap_tokens) {
+                        sweeper->cap_tokens = sweeper->cap_tokens * 2 + 16;
+                        sweeper->tokens =
+                                realloc((void *)sweeper->tokens, sweeper->cap_tokens * sizeof(struct partition *));
+                        CHECK(sweeper->tokens != NULL);
+                }
+                sweeper->tokens[sweeper->n_tokens++] = p;
+                resp_command(out, 3);
+                resp_text(out, "HGET");
+                resp_text(out, p->own_key);
+                resp_text(out, "token");
+        }
+        for (size_t i = 0; i < sweeper->n_ids; i++) {
+                const size_t len = (unsigned char)*at++;
+                size_t key_len;
+                const char *key = account_key(lane, at, len, &key_len);
+
+                at += len;
+                resp_command(out, 4 + lane->scoring->n_windows + 1);
+                resp_text(out, "HMGET");
+                resp_bytes(out, key, key_len);
+                resp_text(out, "_src");
+                resp_text(out, "pol");
+                for (size_t w = 0; w <= lane->scoring->n_windows; w++)
+                        resp_text(out, lane->scoring->windows[w].name);
+        }
+        ask(sweeper, SCAN_HINTS_ASKED);
+}
+
+static void keep_ids(struct sweeper *sweeper, const struct reply *keys)
+{
+        sweeper->ids.len = 0;
+        sweeper->n_ids = 0;
+        for (size_t i = 0; i < keys->len; i++) {
+                const struct reply *key = keys->element[i];
+                const size_t prefix = sweeper->lane->key_prefix_len;
+                uint8_t len;
+
+                if (!reply_is_string(key) || key->len <= prefix || key->len - prefix > ACCOUNT_ID_MAX)
+                        continue;
+                len = (uint8_t)(key->len - prefix);
+                buf_add(&sweeper->ids, &len, 1);
+                buf_add(&sweeper->ids, key->str + prefix, len);
+                sweeper->n_ids++;
+        }
+}
+
+static void hint(struct sweeper *sweeper, const char *id, size_t id_len, const struct reply *fields)
+{
+        const struct scoring *scoring = sweeper->lane->scoring;
+        struct partition *p = sweeper->lane->partitions;
+        const uint64_t hash = account_hash(id, id_len);
+        bool wanted = false;
+
+        if (fields->type != REDIS_REPLY_ARRAY || fields->len != 3 + scoring->n_windows ||
+            !reply_is_string(fields->element[0]))
+                return;
+        while (p != NULL && (p->sweep_phase != SWEEP_SCANNING ||
+                             reply_integer(fields->element[0], -1) != (long long)p->source))
+                p = p->sibling;
+        if (p == NULL || table_find(p->table, hash, id, id_len) != 0)
+                return; /* not ours; or in memory, where board_step() and the loads look after it */
+        for (size_t w = 0; w <= scoring->n_windows; w++)
+                if (p->sweep_windows >> w & 1)
+                        wanted = wanted ||
+                                 board_belongs(p, w, reply_integer(fields->element[2 + w], 0), id, id_len);
+        if (p->sweep_rescore)
+                wanted = wanted || !reply_is_string(fields->element[1]) ||
+                         strcmp(fields->element[1]->str, scoring->policy_version) != 0;
+        if (wanted)
+                (void)account_insert(p, hash, id, id_len, true);
+}
+
+static void scan_failed(struct sweeper *sweeper, const char *why)
+{
+        static struct log_limit limit;
+
+        log_limited(&limit, LOG_LEVEL_WARNING, "a sweep over the accounts is begun anew", "why", "%s", why, NULL);
+        for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling)
+                if (p->sweep_phase == SWEEP_SCANNING)
+                        sweep_forget(p);
+        sweeper->phase = SCAN_IDLE;
+        sweeper->retry_us = sweeper->lane->now_us + RETRY_US;
+        sweeper->link->ops->close(sweeper->link);
+}
+
+/* The next page, if this was not the last. */
+static void page_done(struct sweeper *sweeper)
+{
+        if (sweeper->cursor == 0)
+                scan_done(sweeper);
+        else
+                sweeper->phase = SCAN_READY;
+}
+
+static void take_keys(struct sweeper *sweeper, const struct reply *reply)
+{
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || reply->element[1]->type != REDIS_REPLY_ARRAY) {
+                scan_failed(sweeper, reply_is_error(reply) ? reply->str : "an unexpected reply");
+                return;
+        }
+        sweeper->cursor = strtoull(reply->element[0]->str, NULL, 10);
+        keep_ids(sweeper, reply->element[1]);
+        arena_reset(sweeper->link->arena);
+        if (sweeper->n_ids > 0)
+                ask_hints(sweeper);
+        else
+                page_done(sweeper);
+}
+
+static void take_hints(struct sweeper *sweeper)
+{
+        const char *at = sweeper->ids.data;
+
+        for (size_t i = 0; i < sweeper->n_tokens; i++) {
+                const struct reply *token = sweeper->page[i];
+
+                if (!reply_is_string(token) || strcmp(token->str, sweeper->tokens[i]->token) != 0) {
+                        scan_failed(sweeper, "another server, or another owner");
+                        return;
+                }
+        }
+        for (size_t i = 0; i < sweeper->n_ids; i++) {
+                const size_t len = (unsigned char)*at++;
+
+                hint(sweeper, at, len, sweeper->page[sweeper->n_tokens + i]);
+                at += len;
+        }
+        arena_reset(sweeper->link->arena);
+        page_done(sweeper);
+}
+
+static void read_replies(struct sweeper *sweeper)
+{
+        struct reply *reply;
+
+        while ((sweeper->phase == SCAN_KEYS_ASKED || sweeper->phase == SCAN_HINTS_ASKED) &&
+               (reply = redis_link_reply(sweeper->link)) != NULL) {
+                if (sweeper->phase == SCAN_KEYS_ASKED) {
+                        take_keys(sweeper, reply);
+                        continue;
+                }
+                if (sweeper->n_page == sweeper->cap_page) {
+                        sweeper->cap_page = sweeper->cap_page * 2 + 1024;
+                        sweeper->page = realloc((void *)sweeper->page, sweeper->cap_page * sizeof(struct reply *));
+                        CHECK(sweeper->page != NULL);
+                }
+                sweeper->page[sweeper->n_page++] = reply;
+                if (sweeper->n_page == sweeper->n_tokens + sweeper->n_ids)
+                        take_hints(sweeper);
+        }
+}
+
+static bool link_is_up(struct sweeper *sweeper)
+{
+        const mono_us_t now = sweeper->lane->now_us;
+        struct redis_link *link = sweeper->link;
+
+        if (link->state == LINK_DOWN && sweeper->phase == SCAN_READY)
+                link->ops->connect(link, now);
+        if (link->ops->pump(link, now) == LINK_DOWN)
+                scan_failed(sweeper, link->error);
+        return link->state == LINK_UP;
+}
+
+void sweep_step(struct sweeper *sweeper)
+{
+        struct lane *lane = sweeper->lane;
+        size_t wanted = 0;
+
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                if (p->sweep_phase == SWEEP_SETTLING)
+                        settle(p);
+                wanted += numbers_count(&p->wanted);
+        }
+        if (sweeper->phase == SCAN_IDLE && (lane->now_us < sweeper->retry_us || !scan_begin(sweeper)))
+                return;
+        if (sweeper->link == NULL)
+                sweeper->link = lane->env->link_new(lane->env->ctx);
+        CHECK(sweeper->link != NULL);
+        if (!link_is_up(sweeper))
+                return;
+        read_replies(sweeper);
+        if (sweeper->phase == SCAN_READY && wanted < WANTED_MOST)
+                ask_keys(sweeper);
+        else if (sweeper->phase != SCAN_READY && sweeper->phase != SCAN_IDLE &&
+                 lane->now_us - sweeper->asked_us > TIMEOUT_US)
+                scan_failed(sweeper, "no answer");
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conf.h - the configuration file, read and checked as a whole.
+ *
+ * conf/cloutd.yaml documents every key.  One table in conf.c drives parsing, defaults and errors; nothing
+ * else in the daemon reads the file. */
+#ifndef CLOUTD_CONF_H
+#define CLOUTD_CONF_H
+
+#include "cloutd/err.h"
+#include "cloutd/log.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONF_WINDOWS_MAX 8
+
+struct conf_window {
+        char name[24]; /* the length as written: "24h" */
+        int64_t length_ms;
+        int64_t bucket_ms; /* divides length_ms */
+};
+
+enum conf_start { CONF_START_BEGINNING, CONF_START_END, CONF_START_TIME };
+
+/* Where Redis or the HTTP listener is: unix_path (Redis only), or host and port. */
+struct conf_address {
+        char *unix_path; /* NULL: TCP */
+        char *host;      /* a name or an address, IPv6 without its brackets */
+        uint16_t port;
+};
+
+struct conf {
+        char *path;   /* of this file, as given */
+        char *folder; /* of this file: relative paths start here */
+
+        char *kafka_brokers;
+        char *kafka_topic;
+        char *kafka_group;
+        char *kafka_dead_letter_topic; /* NULL: rejected events are counted and logged only */
+        char *kafka_properties_file;   /* resolved path or NULL */
+        struct conf_property {
+                char *name;
+                char *value;
+                int line;     /* in the properties file */
+        } * kafka_properties; /* from that file, in its order, none of those that the daemon owns */
+        size_t n_kafka_properties;
+
+        struct conf_address redis;
+        char *redis_prefix;
+        char *redis_username; /* NULL */
+        char *redis_password; /* read from redis.password_file or the credential; NULL.  Never logged */
+
+        char *policy_path; /* resolved */
+
+        struct conf_window windows[CONF_WINDOWS_MAX]; /* in the file's order; "all" exists besides */
+        size_t n_windows;
+        int headline; /* index into windows, or n_windows for "all" */
+
+        int64_t boards_size; /* K; 0: no boards */
+        bool clock_record;   /* clock: record */
+        int64_t max_clock_skew_ms;
+        int64_t flush_interval_ms;
+        int lanes;
+        enum conf_start start;
+        int64_t start_ms; /* with CONF_START_TIME */
+        bool keyed;
+        char *optout_salt; /* the salt itself, from optout_salt_file or the credential; NULL: none.  Never
+                              logged */
+        size_t optout_salt_len;
+        int64_t memory_limit_bytes;
+        struct conf_address http; /* host NULL: off */
+        char *admin_socket;       /* NULL: none */
+        enum log_level log_level;
+};
+
+/* Read and check @path, and all that it names (properties file, password file, salt file) except the policy.
+ *
+ * Owns:    *ret_conf is the caller's, to be given to conf_free().
+ * Errors:  CLOUTD_ECONF with "FILE:LINE:COLUMN: key: what is wrong" and, for an unknown key, the nearest
+ * valid name. Threads: any; no shared state. */
+enum cloutd_err conf_load(const char *path, struct conf **ret_conf, struct errmsg *reterr);
+struct conf *conf_free(struct conf *conf); /* takes NULL; returns NULL */
+
+/* The table of keys for a manual: row @i, or false after the last.  A test holds docs/configuration.md to it.
+ */
+struct conf_key_doc {
+        const char *name;     /* dotted: "kafka.topic" */
+        char takes[96];       /* "a duration, 1ms to 1s" */
+        const char *fallback; /* as one would write it; NULL: none */
+        bool required;
+        const char *about; /* one sentence */
+};
+bool conf_key_doc(size_t i, struct conf_key_doc *ret_doc);
+
+/* The longest window in ms; 0 where there is none (then nothing is late). */
+int64_t conf_longest_window_ms(const struct conf *conf);
+
+#endif

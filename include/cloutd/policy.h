@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* policy.h - the published table: which interaction earns how many points.
+ *
+ * A rule names event types and has tiers by the actor's followers; each (rule, tier) pair is a cell, numbered
+ * in file order.  Accounts count events per cell; points are applied when a score is written.  "Over" is
+ * strict: an actor with exactly 10,000 followers is not over 10,000. */
+#ifndef CLOUTD_POLICY_H
+#define CLOUTD_POLICY_H
+
+#include "cloutd/conf.h"
+#include "cloutd/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define POLICY_CELLS_MAX  16
+#define POLICY_POINTS_MAX 1000000
+#define POLICY_TYPE_MAX   255 /* bytes of a type's name; no longer name can be in a rule */
+
+struct policy_cell {
+        uint16_t rule;
+        uint16_t tier;          /* within its rule, from 0 */
+        int64_t followers_over; /* -1 for the first tier of a rule: everybody */
+        int32_t points;
+};
+
+struct policy_rule {
+        char *name;
+        char **types;
+        size_t n_types;
+        uint8_t first_cell;
+        uint8_t n_tiers;
+};
+
+struct policy {
+        char *name;
+        struct policy_rule *rules;
+        size_t n_rules;
+        struct policy_cell cells[POLICY_CELLS_MAX];
+        size_t n_cells;
+        char *json;       /* the JSON object for readers (clout:policy:<version>); policy.c has an example */
+        char version[17]; /* first 16 hex digits of XXH3-128 over that JSON without its "version" member */
+        uint64_t f_version; /* hash of what decides which counts are stored: types, tiers, windows, clock skew
+                             */
+        struct policy_types *types; /* name -> rule, for policy_rule_of() */
+};
+
+/* Read and check the policy at @path; @conf gives the windows and the headline that its JSON names.
+ * Errors: CLOUTD_ECONF as in conf_load().  The result is immutable and may be read by any thread. */
+enum cloutd_err policy_load(const char *path, const struct conf *conf, struct policy **ret_policy,
+                            struct errmsg *reterr);
+struct policy *policy_free(struct policy *policy);
+
+/* The rule that lists @type, or -1: unscored.  Called once an event: does not allocate or lock. */
+int policy_rule_of(const struct policy *policy, const char *type, size_t type_len);
+
+/* The cell of an interaction under @rule from an actor with @followers (-1: unknown = lowest tier). */
+static inline unsigned policy_cell_of(const struct policy *policy, int rule, int64_t followers)
+{
+        const struct policy_rule *r = &policy->rules[rule];
+        unsigned cell = r->first_cell;
+        const unsigned last = cell + r->n_tiers - 1u;
+
+        while (cell < last && followers > policy->cells[cell + 1].followers_over)
+                cell++;
+        return cell;
+}
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* redis_connect.h - a connection to Redis that may wait: for cloutctl, and for the daemon's checks before it
+ * joins.
+ *
+ * One command, one answer.  The lanes, which must never wait, have redis_link.h. */
+#ifndef CLOUTD_REDIS_CONNECT_H
+#define CLOUTD_REDIS_CONNECT_H
+
+#include "cloutd/conf.h"
+#include "cloutd/err.h"
+#include <hiredis/hiredis.h>
+
+/* Connect to @conf's Redis and log in with its user and password, if it has one.  No step, now or in a later
+ * command, waits longer than @timeout_ms.
+ *
+ * Owns:    *ret is the caller's, to be given to redisFree().
+ * Threads: any; the context then belongs to one thread at a time.
+ * Errors:  CLOUTD_EAGAIN when nobody answers there, CLOUTD_EREFUSED when the login is refused; both name the
+ * address. */
+enum cloutd_err redis_connect_blocking(const struct conf *conf, int timeout_ms, redisContext **ret,
+                                       struct errmsg *reterr);
+
+/* Run one command (hiredis's format: %s a string, %b pointer and size_t) and wait for its answer.
+ *
+ * Owns:    *ret_reply is the caller's, to be given to freeReplyObject(); it is no error reply.
+ * Errors:  all name the command.  CLOUTD_EAGAIN: the connection broke (@redis can then only be freed) or the
+ * server cannot just now; CLOUTD_EREFUSED: it will not; CLOUTD_ECORRUPT: the key holds another type than
+ * ours. */
+enum cloutd_err redis_run(redisContext *redis, redisReply **ret_reply, struct errmsg *reterr,
+                          const char *format, ...);
+
+/* Where that is, as one would write it in the configuration: "127.0.0.1:6379", "[::1]:6379",
+ * "unix:/run/redis.sock". */
+#define REDIS_ADDRESS_SIZE 288
+void redis_address(const struct conf_address *address, char ret_text[REDIS_ADDRESS_SIZE]);
+
+#endif

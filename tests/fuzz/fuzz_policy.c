@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_policy.c - is every policy that we take published as JSON that others read alike, and are its types
+ * all found? */
+#include "cloutd/policy.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static char path[64];
+
+static void remove_file(void)
+{
+        (void)unlink(path);
+}
+
+/* policy_load() reads a file: one of our own in memory. */
+static void put(const uint8_t *data, size_t size)
+{
+        if (path[0] == '\0') {
+                (void)snprintf(path, sizeof path, "/dev/shm/fuzz_policy.%ld", (long)getpid());
+                (void)atexit(remove_file);
+        }
+        FILE *file = fopen(path, "w");
+        CHECK(file != NULL);
+        CHECK(fwrite(data, 1, size, file) == size);
+        CHECK(fclose(file) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        static const struct conf conf = {
+                .windows = {{.name = "24h", .length_ms = 86400000, .bucket_ms = 3600000}},
+                .n_windows = 1,
+        };
+        struct errmsg reason = {""};
+        struct policy *policy = NULL;
+        json_t *root;
+
+        put(data, size);
+        if (policy_load(path, &conf, &policy, &reason) != CLOUTD_OK) {
+                CHECK(policy == NULL);
+                CHECK(strncmp(reason.text, path, strlen(path)) == 0 && reason.text[strlen(path)] == ':');
+                return 0;
+        }
+        CHECK(policy->n_cells >= 1 && policy->n_cells <= POLICY_CELLS_MAX);
+        root = json_loads(policy->json, JSON_REJECT_DUPLICATES, NULL);
+        CHECK(root != NULL);
+        CHECK(strcmp(json_string_value(json_object_get(root, "name")), policy->name) == 0);
+        CHECK(strcmp(json_string_value(json_object_get(root, "version")), policy->version) == 0);
+        CHECK(json_array_size(json_object_get(root, "cells")) == policy->n_cells);
+        json_decref(root);
+        for (size_t r = 0; r < policy->n_rules; r++) {
+                const struct policy_rule *rule = &policy->rules[r];
+
+                for (size_t t = 0; t < rule->n_types; t++)
+                        CHECK(policy_rule_of(policy, rule->types[t], strlen(rule->types[t])) == (int)r);
+                CHECK(policy_cell_of(policy, (int)r, -1) == rule->first_cell);
+        }
+        policy_free(policy);
+        return 0;
+}

@@ -1,0 +1,832 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_window.c - do histories count what a plain list of events would?
+ *
+ * The bucket rule is checked with numbers worked out by hand.  Everything else runs against a model that
+ * keeps every event in a list and counts it anew for each question: random events, undos before their
+ * originals, late and future ones, under layouts chosen to be awkward.  The seed is printed;
+ * CLOUTD_TEST_SEED=N replays a failure. */
+/* Criterion's assertions assign to bit-fields. */
+#pragma GCC diagnostic ignored "-Wconversion"
+#include "cloutd/window.h"
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SECOND INT64_C(1000)
+#define HOUR   (3600 * SECOND)
+#define DAY    (24 * HOUR)
+#define T0     INT64_C(1718000000123) /* 2024-06-10, not on a bucket edge of anything */
+
+/* --- layouts --- */
+
+struct layout {
+        const char *why;
+        size_t n_windows, n_cells;
+        struct {
+                int64_t length_ms, bucket_ms;
+        } windows[CONF_WINDOWS_MAX];
+};
+
+static const struct layout layouts[] = {
+        {"no window: only totals, nothing changes by itself", 0, 3, {{0, 0}}},
+        {"one window", 1, 2, {{24 * HOUR, HOUR}}},
+        {"the default: two windows share a ring, the longer one second",
+         3,
+         7,
+         {{24 * HOUR, HOUR}, {30 * DAY, DAY}, {90 * DAY, DAY}}},
+        {"the longer one first", 2, 1, {{90 * DAY, DAY}, {30 * DAY, DAY}}},
+        {"short buckets, as demos use them", 1, POLICY_CELLS_MAX, {{6 * SECOND, SECOND}}},
+        {"a bucket length that 60 does not divide: 7000 / 60 = 116", 1, 8, {{70 * SECOND, 7 * SECOND}}},
+        {"a window of a single bucket", 2, 4, {{HOUR, HOUR}, {1009, 1009}}},
+        {"as many windows as may be, rings interleaved",
+         8,
+         POLICY_CELLS_MAX,
+         {{6 * SECOND, SECOND},
+          {60 * SECOND, SECOND},
+          {70 * SECOND, 7 * SECOND},
+          {HOUR, HOUR},
+          {24 * HOUR, HOUR},
+          {30 * DAY, DAY},
+          {90 * DAY, DAY},
+          {3650 * DAY, 365 * DAY}}},
+        {"eight rings",
+         8,
+         9,
+         {{2 * SECOND, SECOND},
+          {9 * SECOND, 3 * SECOND},
+          {35 * SECOND, 7 * SECOND},
+          {600 * SECOND, 60 * SECOND},
+          {6 * HOUR, HOUR},
+          {10 * DAY, DAY},
+          {90 * DAY, 9 * DAY},
+          {3650 * DAY, 3650 * DAY}}},
+};
+#define N_LAYOUTS (sizeof layouts / sizeof *layouts)
+
+static void make_scoring(const struct layout *layout, struct scoring *ret_scoring)
+{
+        struct policy policy = {.n_cells = layout->n_cells, .version = "0123456789abcdef"};
+        struct conf conf = {.n_windows = layout->n_windows, .max_clock_skew_ms = 300 * SECOND};
+
+        for (size_t c = 0; c < layout->n_cells; c++)
+                policy.cells[c].points = (int32_t)(c * 7) - 3;
+        for (size_t w = 0; w < layout->n_windows; w++) {
+                (void)snprintf(conf.windows[w].name, sizeof conf.windows[w].name, "%" PRId64 "ms",
+                               layout->windows[w].length_ms);
+                conf.windows[w].length_ms = layout->windows[w].length_ms;
+                conf.windows[w].bucket_ms = layout->windows[w].bucket_ms;
+        }
+        conf.headline = (int)layout->n_windows;
+        scoring_init(ret_scoring, &conf, &policy);
+}
+
+/* --- randomness --- */
+
+static uint64_t random_state;
+
+static void seed_random(void)
+{
+        const char *given = getenv("CLOUTD_TEST_SEED");
+
+        random_state = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 1000003;
+        (void)fprintf(stderr, "CLOUTD_TEST_SEED=%" PRIu64 "\n", random_state);
+}
+
+static uint64_t random_u64(void) /* splitmix64 */
+{
+        uint64_t z = (random_state += UINT64_C(0x9e3779b97f4a7c15));
+
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        return z ^ (z >> 31);
+}
+
+static int64_t random_below(int64_t n)
+{
+        return (int64_t)(random_u64() % (uint64_t)n);
+}
+
+/* --- the model --- */
+
+struct model_event {
+        wall_ms_t ts_ms; /* -1: late */
+        unsigned cell;
+        int count;
+};
+
+struct model {
+        const struct layout *layout;
+        unsigned place;
+        size_t n;
+        struct model_event events[4096];
+};
+
+/* interface.md, 5, word for word, and without a line of the code under test. */
+static int64_t model_bucket(int64_t bucket_ms, unsigned place, wall_ms_t at)
+{
+        const int64_t shift = (int64_t)place * (bucket_ms / 60);
+
+        return (at + shift) / bucket_ms;
+}
+
+static int64_t model_count(const struct model *model, size_t window, unsigned cell, wall_ms_t at)
+{
+        int64_t sum = 0;
+
+        for (size_t i = 0; i < model->n; i++) {
+                const struct model_event *event = &model->events[i];
+
+                if (event->cell != cell)
+                        continue;
+                if (window < model->layout->n_windows) {
+                        const int64_t length = model->layout->windows[window].bucket_ms;
+                        const int64_t n = model->layout->windows[window].length_ms / length;
+                        const int64_t now = model_bucket(length, model->place, at);
+                        const int64_t bucket = model_bucket(length, model->place, event->ts_ms);
+
+                        if (event->ts_ms < 0 || bucket > now || bucket < now - n + 1)
+                                continue;
+                }
+                sum += event->count;
+        }
+        return sum;
+}
+
+/* The first moment after @at when a bucket with something in it begins or ceases to count; 0: never. */
+static wall_ms_t model_next(const struct model *model, wall_ms_t at)
+{
+        wall_ms_t next = INT64_MAX;
+
+        for (size_t w = 0; w < model->layout->n_windows; w++) {
+                const int64_t length = model->layout->windows[w].bucket_ms;
+                const int64_t shift = (int64_t)model->place * (length / 60);
+
+                for (size_t i = 0; i < model->n; i++) {
+                        const struct model_event *event = &model->events[i];
+                        int64_t cells[POLICY_CELLS_MAX] = {0}, any = 0;
+                        const int64_t bucket = model_bucket(length, model->place, event->ts_ms);
+                        wall_ms_t enters, leaves;
+
+                        if (event->ts_ms < 0)
+                                continue;
+                        for (size_t j = 0; j < model->n; j++)
+                                if (model->events[j].ts_ms >= 0 &&
+                                    model_bucket(length, model->place, model->events[j].ts_ms) == bucket)
+                                        cells[model->events[j].cell] += model->events[j].count;
+                        for (size_t c = 0; c < POLICY_CELLS_MAX; c++)
+                                any |= cells[c];
+                        if (any == 0)
+                                continue;
+                        enters = bucket * length - shift;
+                        leaves = enters + model->layout->windows[w].length_ms;
+                        if (enters > at && enters < next)
+                                next = enters;
+                        if (leaves > at && leaves < next)
+                                next = leaves;
+                }
+        }
+        return next == INT64_MAX ? 0 : next;
+}
+
+/* --- a history beside its model --- */
+
+struct pair {
+        struct scoring scoring;
+        struct model model;
+        uint8_t *history; /* of exactly len bytes, so that AddressSanitizer sees one step too far */
+        size_t len;
+};
+
+static void pair_init(struct pair *pair, const struct layout *layout, unsigned place)
+{
+        memset(pair, 0, sizeof *pair);
+        make_scoring(layout, &pair->scoring);
+        pair->model.layout = layout;
+        pair->model.place = place;
+}
+
+static void pair_fini(struct pair *pair)
+{
+        free(pair->history);
+}
+
+static uint8_t *exact_copy(const uint8_t *bytes, size_t len)
+{
+        uint8_t *copy = malloc(len);
+
+        cr_assert(len == 0 || copy != NULL);
+        if (len != 0)
+                memcpy(copy, bytes, len);
+        return copy;
+}
+
+static void pair_add(struct pair *pair, wall_ms_t ts_ms, const int32_t *counts, wall_ms_t now_ms)
+{
+        uint8_t *out = malloc(pair->len + HISTORY_GROWTH);
+        size_t len;
+
+        cr_assert(out != NULL);
+        len = history_add(&pair->scoring, pair->model.place, pair->history, pair->len, counts, ts_ms, now_ms,
+                          out);
+        cr_assert(le(sz, len, pair->len + HISTORY_GROWTH));
+        free(pair->history);
+        pair->history = exact_copy(out, len);
+        pair->len = len;
+        free(out);
+        for (unsigned c = 0; c < pair->scoring.n_cells; c++) {
+                if (counts[c] == 0)
+                        continue;
+                cr_assert(pair->model.n < sizeof pair->model.events / sizeof *pair->model.events);
+                pair->model.events[pair->model.n++] = (struct model_event){ts_ms, c, counts[c]};
+        }
+        cr_assert(history_valid(&pair->scoring, pair->history, pair->len),
+                  "history_valid() rejects what history_add() wrote");
+}
+
+static void pair_add_one(struct pair *pair, wall_ms_t ts_ms, unsigned cell, int count, wall_ms_t now_ms)
+{
+        int32_t counts[POLICY_CELLS_MAX] = {0};
+
+        counts[cell] = count;
+        pair_add(pair, ts_ms, counts, now_ms);
+}
+
+static void pair_compare(const struct pair *pair, wall_ms_t at)
+{
+        struct tally tally;
+
+        history_tally(&pair->scoring, pair->model.place, pair->history, pair->len, at, &tally);
+        for (size_t w = 0; w <= pair->scoring.n_windows; w++)
+                for (unsigned c = 0; c < pair->scoring.n_cells; c++)
+                        cr_assert(eq(i64, tally.counts[w][c], model_count(&pair->model, w, c, at)),
+                                  "%s: place %u, window %zu, cell %u at %" PRId64, pair->model.layout->why,
+                                  pair->model.place, w, c, at);
+        cr_assert(eq(i64, tally.next_ms, model_next(&pair->model, at)),
+                  "%s: next change after %" PRId64 ", place %u", pair->model.layout->why, at,
+                  pair->model.place);
+}
+
+/* A span of time that fits the layout: some of it beyond every window. */
+static int64_t layout_span(const struct layout *layout)
+{
+        int64_t span = HOUR;
+
+        for (size_t w = 0; w < layout->n_windows; w++)
+                if (layout->windows[w].length_ms > span)
+                        span = layout->windows[w].length_ms;
+        return span;
+}
+
+/* --- the bucket rule --- */
+
+Test(window, buckets_follow_the_published_rule)
+{
+        static const struct {
+                const char *why;
+                int64_t bucket_ms;
+                unsigned place;
+                wall_ms_t at;
+                int64_t want, want_start;
+        } rows[] = {
+                {"an hour, unshifted, at its first moment", 3600000, 0, 1717999200000, 477222, 1717999200000},
+                {"one ms before", 3600000, 0, 1717999199999, 477221, 1717995600000},
+                {"place 1 of an hour is one minute earlier", 3600000, 1, 1717999140000, 477222,
+                 1717999140000},
+                {"and not a ms before that", 3600000, 1, 1717999139999, 477221, 1717995540000},
+                {"place 59: 59 minutes earlier", 3600000, 59, 1717995660000, 477222, 1717995660000},
+                {"a day's unit is 24 minutes: 19884 days, place 30 = 12 hours", 86400000, 30, 1717934400000,
+                 19884, 1717934400000},
+                {"7 s: unit 116 ms, not 116.67; 245428571 * 7000 - 59 * 116", 7000, 59, 1717999990156,
+                 245428571, 1717999990156},
+                {"one ms before", 7000, 59, 1717999990155, 245428570, 1717999983156},
+                {"1 s: unit 16 ms; 59 places cover 944 ms of it", 1000, 59, 1717999999056, 1718000000,
+                 1717999999056},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                const struct scoring_ring ring = {.bucket_ms = rows[i].bucket_ms,
+                                                  .unit_ms = rows[i].bucket_ms / 60};
+
+                cr_expect(eq(i64, ring_bucket(&ring, rows[i].place, rows[i].at), rows[i].want), "%s",
+                          rows[i].why);
+                cr_expect(eq(i64, ring_bucket_start(&ring, rows[i].place, rows[i].want), rows[i].want_start),
+                          "%s", rows[i].why);
+        }
+}
+
+Test(window, windows_with_one_bucket_length_share_a_ring)
+{
+        struct scoring scoring;
+
+        make_scoring(&layouts[2], &scoring);
+        cr_expect(eq(sz, scoring.n_rings, 2));
+        cr_expect(eq(uint, scoring.windows[0].ring, 0));
+        cr_expect(eq(uint, scoring.windows[1].ring, 1));
+        cr_expect(eq(uint, scoring.windows[2].ring, 1));
+        cr_expect(eq(i64, scoring.rings[0].n_buckets, 24));
+        cr_expect(eq(i64, scoring.rings[1].n_buckets, 90), "of its longest window");
+        cr_expect(eq(i64, scoring.windows[1].n_buckets, 30));
+        cr_expect(eq(i64, scoring.rings[1].unit_ms, 24 * 60 * SECOND));
+        cr_expect(eq(i64, scoring.longest_ms, 90 * DAY));
+        cr_expect(eq(str, scoring.windows[3].name, "all"));
+        cr_expect(eq(str, scoring.policy_version, "0123456789abcdef"));
+        make_scoring(&layouts[3], &scoring);
+        cr_expect(eq(i64, scoring.rings[0].n_buckets, 90), "whatever their order");
+}
+
+/* --- edges --- */
+
+Test(window, a_stretch_ends_where_the_first_ring_changes_its_bucket)
+{
+        seed_random();
+        for (size_t l = 0; l < N_LAYOUTS; l++) {
+                struct scoring scoring;
+
+                make_scoring(&layouts[l], &scoring);
+                for (int round = 0; round < 300; round++) {
+                        const unsigned place = (unsigned)random_below(60);
+                        const wall_ms_t at = TIME_MIN_MS + random_below(TIME_END_MS - TIME_MIN_MS);
+                        bool ends_before = false, ends_after = false;
+                        wall_ms_t from, to;
+
+                        scoring_stretch(&scoring, place, at, &from, &to);
+                        cr_assert(from <= at && at < to, "%s: the moment itself lies in it", layouts[l].why);
+                        for (size_t w = 0; w < layouts[l].n_windows; w++) {
+                                const int64_t length = layouts[l].windows[w].bucket_ms;
+                                const int64_t bucket = model_bucket(length, place, at);
+
+                                cr_assert(eq(i64, model_bucket(length, place, from), bucket), "%s",
+                                          layouts[l].why);
+                                cr_assert(eq(i64, model_bucket(length, place, to - 1), bucket), "%s",
+                                          layouts[l].why);
+                                ends_before |= model_bucket(length, place, from - 1) != bucket;
+                                ends_after |= model_bucket(length, place, to) != bucket;
+                        }
+                        cr_assert(ends_before || from == TIME_MIN_MS, "%s: it could start earlier",
+                                  layouts[l].why);
+                        cr_assert(ends_after || to == TIME_END_MS, "%s: it could end later", layouts[l].why);
+                }
+        }
+}
+
+Test(window, the_next_edge_is_the_first_one_of_any_place)
+{
+        seed_random();
+        for (size_t l = 0; l < N_LAYOUTS; l++) {
+                struct scoring scoring;
+
+                make_scoring(&layouts[l], &scoring);
+                for (int round = 0; round < 1000; round++) {
+                        wall_ms_t after = TIME_MIN_MS + random_below(TIME_END_MS - TIME_MIN_MS);
+                        wall_ms_t want = INT64_MAX;
+
+                        /* every other time from an edge or one ms beside it: "after" is strict */
+                        if (layouts[l].n_windows > 0 && round % 2 == 0) {
+                                const int64_t length =
+                                        layouts[l]
+                                                .windows[random_below((int64_t)layouts[l].n_windows)]
+                                                .bucket_ms;
+
+                                after = after / length * length - random_below(60) * (length / 60) +
+                                        random_below(3) - 1;
+                        }
+                        for (size_t w = 0; w < layouts[l].n_windows; w++) {
+                                const int64_t length = layouts[l].windows[w].bucket_ms;
+
+                                for (unsigned place = 0; place < 60; place++) {
+                                        const int64_t next = model_bucket(length, place, after) + 1;
+                                        const wall_ms_t edge = next * length - (int64_t)place * (length / 60);
+
+                                        want = edge < want ? edge : want;
+                                }
+                        }
+                        cr_assert(eq(i64, scoring_next_edge(&scoring, after), want), "%s: after %" PRId64,
+                                  layouts[l].why, after);
+                }
+        }
+}
+
+/* --- histories --- */
+
+Test(window, random_histories_count_like_a_list_of_events)
+{
+        seed_random();
+        for (size_t l = 0; l < N_LAYOUTS; l++) {
+                for (int sequence = 0; sequence < 12; sequence++) {
+                        static struct pair pair;
+                        const int64_t span = layout_span(&layouts[l]);
+                        /* some sequences stay within few buckets, some jump about */
+                        const int64_t step = span / (1 + random_below(40)) + 1;
+                        wall_ms_t now = T0 + random_below(DAY);
+
+                        pair_init(&pair, &layouts[l], (unsigned)random_below(60));
+                        for (int i = 0; i < 60; i++) {
+                                const unsigned cell = (unsigned)random_below((int64_t)layouts[l].n_cells);
+                                wall_ms_t ts;
+
+                                now += random_below(step / 64 + 1);
+                                switch (random_below(10)) {
+                                case 0: ts = -1; break;
+                                case 1: ts = now + random_below(300 * SECOND); break;
+                                case 2: ts = now - random_below(span); break;
+                                default: ts = now - random_below(step); break;
+                                }
+                                if (random_below(6) == 0) {
+                                        int32_t counts[POLICY_CELLS_MAX] = {0};
+
+                                        for (size_t c = 0; c < layouts[l].n_cells; c++)
+                                                counts[c] = (int32_t)random_below(201) - 100;
+                                        pair_add(&pair, ts, counts, now);
+                                } else {
+                                        pair_add_one(&pair, ts, cell, random_below(3) == 0 ? -1 : 1, now);
+                                }
+                                if (i % 4 == 0) {
+                                        pair_compare(&pair, now);
+                                        pair_compare(&pair, now + random_below(span));
+                                }
+                        }
+                        /* walk over every change that is still to come */
+                        for (wall_ms_t next = model_next(&pair.model, now), n = 0; next != 0 && n < 40;
+                             next = model_next(&pair.model, next), n++) {
+                                pair_compare(&pair, next - 1);
+                                pair_compare(&pair, next);
+                        }
+                        pair_fini(&pair);
+                }
+        }
+}
+
+Test(window, an_event_counts_in_every_window_until_its_bucket_leaves)
+{
+        static struct pair pair;
+        struct tally tally;
+
+        pair_init(&pair, &layouts[1], 0);                                /* 24h in hours, place 0 */
+        pair_add_one(&pair, 1717999200000 + 5, 1, 1, 1717999200000 + 5); /* 2024-06-10 06:00:00.005 */
+        history_tally(&pair.scoring, 0, pair.history, pair.len, 1717999200000 + 24 * HOUR - 1, &tally);
+        cr_expect(eq(i64, tally.counts[0][1], 1), "its hour is the oldest of 24");
+        cr_expect(eq(i64, tally.next_ms, 1717999200000 + 24 * HOUR));
+        history_tally(&pair.scoring, 0, pair.history, pair.len, 1717999200000 + 24 * HOUR, &tally);
+        cr_expect(eq(i64, tally.counts[0][1], 0), "a day after its hour began it is out");
+        cr_expect(eq(i64, tally.counts[1][1], 1), "but for all time");
+        cr_expect(eq(i64, tally.next_ms, 0), "and nothing is left to change");
+        history_tally(&pair.scoring, 0, pair.history, pair.len, 1717999200000 - 1, &tally);
+        cr_expect(eq(i64, tally.counts[0][1], 0), "a bucket after now counts when its time has come");
+        cr_expect(eq(i64, tally.next_ms, 1717999200000));
+        pair_fini(&pair);
+}
+
+Test(window, an_undo_before_its_original_nets_to_zero)
+{
+        for (size_t l = 0; l < N_LAYOUTS; l++) {
+                static struct pair pair;
+
+                pair_init(&pair, &layouts[l], 17);
+                pair_add_one(&pair, T0 + 10, 0, 1, T0 + 10);
+                pair_add_one(&pair, T0, 0, -1, T0 + 10);
+                pair_compare(&pair, T0 + 10);
+                pair_add_one(&pair, T0, 0, 1, T0 + 20);
+                pair_compare(&pair, T0 + 20);
+                pair_add_one(&pair, T0 + 10, 0, -1, T0 + 30);
+                cr_expect(eq(sz, pair.len, 0), "%s: nothing left takes no bytes", layouts[l].why);
+                pair_fini(&pair);
+        }
+}
+
+Test(window, random_events_all_undone_leave_no_bytes)
+{
+        seed_random();
+        for (size_t l = 0; l < N_LAYOUTS; l++) {
+                static struct pair pair;
+                const int64_t span = layout_span(&layouts[l]);
+                wall_ms_t ts[40];
+                unsigned cell[40];
+
+                pair_init(&pair, &layouts[l], (unsigned)random_below(60));
+                for (int i = 0; i < 40; i++) {
+                        ts[i] = random_below(8) == 0 ? -1 : T0 - random_below(span / 2 + 1);
+                        cell[i] = (unsigned)random_below((int64_t)layouts[l].n_cells);
+                        pair_add_one(&pair, ts[i], cell[i], 1, T0);
+                }
+                for (int i = 40; i-- > 0;) {
+                        const int j = (int)random_below(i + 1);
+
+                        cr_assert(ne(sz, pair.len, 0));
+                        pair_add_one(&pair, ts[j], cell[j], -1, T0 + random_below(span / 4 + 1));
+                        ts[j] = ts[i];
+                        cell[j] = cell[i];
+                }
+                cr_expect(eq(sz, pair.len, 0), "%s", layouts[l].why);
+                pair_fini(&pair);
+        }
+}
+
+Test(window, events_out_of_the_windows_change_only_the_totals)
+{
+        static struct pair late, early;
+
+        pair_init(&late, &layouts[2], 3);
+        pair_add_one(&late, -1, 2, 1, T0);
+        pair_compare(&late, T0);
+        /* the mask, one count, and an end for each of the two rings */
+        cr_expect(eq(sz, late.len, 4));
+        pair_fini(&late);
+
+        pair_init(&early, &layouts[2], 3);
+        pair_add_one(&early, T0 - 400 * DAY, 2, 1, T0);
+        cr_expect(eq(sz, early.len, 4), "a bucket that can never count again is not stored");
+        pair_fini(&early);
+}
+
+Test(window, pruning_changes_no_tally_and_keeps_the_history_short)
+{
+        seed_random();
+        for (size_t l = 1; l < N_LAYOUTS; l++) {
+                static struct pair pair;
+                const int64_t span = layout_span(&layouts[l]);
+                uint8_t unpruned[64 * 1024], out[64 * 1024];
+                size_t len = 0, longest = 0;
+                wall_ms_t now = T0;
+                const unsigned place = (unsigned)random_below(60);
+
+                pair_init(&pair, &layouts[l], place);
+                for (int i = 0; i < 120; i++) {
+                        const int32_t counts[POLICY_CELLS_MAX] = {1};
+                        struct tally with, without;
+                        wall_ms_t at;
+
+                        now += random_below((span + 2 * DAY) / 16);
+                        pair_add(&pair, now, counts, now);
+                        /* the same, but told that it is 2000: nothing is ever pruned */
+                        len = history_add(&pair.scoring, place, unpruned, len, counts, now, TIME_MIN_MS, out);
+                        memcpy(unpruned, out, len);
+                        at = now + (i % 2 == 0 ? 0 : random_below(2 * span));
+                        history_tally(&pair.scoring, place, pair.history, pair.len, at, &with);
+                        history_tally(&pair.scoring, place, unpruned, len, at, &without);
+                        cr_assert(eq(int, memcmp(&with, &without, sizeof with), 0), "%s", layouts[l].why);
+                        longest = pair.len > longest ? pair.len : longest;
+                }
+                cr_expect(pair.len < len, "%s: %zu bytes of %zu", layouts[l].why, pair.len, len);
+                pair_fini(&pair);
+        }
+}
+
+Test(window, what_a_clock_a_day_behind_would_still_count_is_kept)
+{
+        static struct pair pair;
+        const wall_ms_t now = T0 + 24 * HOUR + PRUNE_MARGIN_MS;
+
+        pair_init(&pair, &layouts[1], 9);
+        pair_add_one(&pair, T0, 0, 1, T0);
+        /* a member whose clock runs a day ahead touches the account */
+        pair_add_one(&pair, now - HOUR, 1, 1, now - HOUR);
+        pair_compare(&pair, T0);
+        pair_compare(&pair, now - HOUR - PRUNE_MARGIN_MS);
+        pair_fini(&pair);
+}
+
+Test(window, the_widest_entries_stay_within_the_growth_bound)
+{
+        static struct pair pair;
+        int32_t counts[POLICY_CELLS_MAX];
+        size_t before = 0;
+
+        for (size_t c = 0; c < POLICY_CELLS_MAX; c++)
+                counts[c] = c % 2 == 0 ? INT32_MAX : INT32_MIN;
+        pair_init(&pair, &layouts[7], 59); /* eight windows, 16 cells */
+        for (int i = 0; i < 100; i++) {
+                const wall_ms_t ts = T0 + i * 400 * DAY % (3000 * DAY) + i;
+
+                pair_add(&pair, ts, counts, T0); /* asserts the bound */
+                cr_assert(le(sz, pair.len, before + HISTORY_GROWTH));
+                before = pair.len;
+        }
+        pair_fini(&pair);
+}
+
+Test(window, an_event_a_day_takes_three_bytes_a_day)
+{
+        static struct pair pair;
+
+        pair_init(&pair, &layouts[2], 30);
+        for (int day = 90; day > 0; day--)
+                pair_add_one(&pair, T0 - day * DAY, 0, 1, T0 - day * DAY);
+        /* totals 3; hours: 3 that the margin keeps, and 3 more for the first number and the end; days the
+         * same */
+        cr_expect(le(sz, pair.len, 3 + (3 * 3 + 3) + (90 * 3 + 3)), "%zu bytes", pair.len);
+        pair_fini(&pair);
+}
+
+Test(window, a_count_at_its_bound_is_still_valid)
+{
+        static const struct {
+                const char *why;
+                int64_t count;
+                bool want;
+        } rows[] = {
+                {"the largest", HISTORY_COUNT_MAX, true},     {"the smallest", -HISTORY_COUNT_MAX, true},
+                {"one more", HISTORY_COUNT_MAX + 1, false},   {"one less", -HISTORY_COUNT_MAX - 1, false},
+                {"zero: would have been left out", 0, false},
+        };
+        struct scoring scoring;
+
+        make_scoring(&layouts[0], &scoring);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                uint8_t history[16] = {1}; /* cell 0 alone */
+                uint64_t v = (uint64_t)rows[i].count * 2;
+                size_t len = 1;
+
+                if (rows[i].count < 0)
+                        v = ~v;
+                for (; v >= 128; v >>= 7)
+                        history[len++] = (uint8_t)(v | 128);
+                history[len++] = (uint8_t)v;
+                cr_expect(history_valid(&scoring, history, len) == rows[i].want, "%s", rows[i].why);
+        }
+}
+
+Test(window, a_count_beyond_every_feed_aborts, .signal = SIGABRT)
+{
+        const uint8_t history[] = {1,    0x80, 0x80, 0x80, 0x80,
+                                   0x80, 0x80, 0x80, 0x02}; /* 2^50 zigzagged: 2^49 */
+        const int32_t counts[POLICY_CELLS_MAX] = {1};
+        uint8_t out[sizeof history + HISTORY_GROWTH];
+        struct scoring scoring;
+
+        make_scoring(&layouts[0], &scoring);
+        if (!history_valid(&scoring, history, sizeof history))
+                return; /* then the bytes above are wrong, and the missing signal fails the test */
+        (void)history_add(&scoring, 0, history, sizeof history, counts, -1, T0, out);
+}
+
+/* --- what comes back from Redis --- */
+
+Test(window, crafted_histories_are_told_from_ours)
+{
+        static const struct {
+                const char *why;
+                size_t layout;
+                uint8_t len;
+                uint8_t bytes[24];
+                bool want;
+        } rows[] = {
+                {"no bytes: zeros", 1, 0, {0}, true},
+                {"totals alone, the ring empty", 1, 3, {1, 2, 0}, true},
+                {"the end of the ring is missing", 1, 2, {1, 2}, false},
+                {"a byte too many", 1, 4, {1, 2, 0, 0}, false},
+                {"nothing but ends: would have been no bytes", 1, 2, {0, 0}, false},
+                {"the same without windows", 0, 1, {0}, false},
+                {"a cell that the policy has not", 1, 3, {4, 2, 0}, false},
+                {"a mask written longer than needed", 1, 4, {0x81, 0, 2, 0}, false},
+                {"a count written longer than needed", 1, 4, {1, 0x82, 0, 0}, false},
+                {"a count of zero", 1, 3, {1, 0, 0}, false},
+                {"totals that net to zero, a bucket that does not", 1, 6, {0, 0xb6, 0x90, 0x1d, 1, 2}, false},
+                {"the same with its end", 1, 7, {0, 0xb6, 0x90, 0x1d, 1, 2, 0}, true},
+                {"a bucket without counts", 1, 7, {1, 2, 0xb6, 0x90, 0x1d, 0, 0}, false},
+                {"a bucket at the last moment accepted is one",
+                 1,
+                 8,
+                 {1, 2, 0xa8, 0x8b, 0x46, 1, 2, 0},
+                 true},
+                {"a bucket beyond the last moment accepted",
+                 1,
+                 9,
+                 {1, 2, 0xff, 0xff, 0xff, 1, 1, 2, 0},
+                 false},
+                {"a step of 2^64 - 1",
+                 1,
+                 15,
+                 {1, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, 2, 0},
+                 false},
+                {"a step of more than 64 bits",
+                 1,
+                 15,
+                 {1, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 1, 2, 0},
+                 false},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct scoring scoring;
+                uint8_t *bytes = exact_copy(rows[i].bytes, rows[i].len);
+
+                make_scoring(&layouts[rows[i].layout], &scoring);
+                cr_expect(history_valid(&scoring, bytes, rows[i].len) == rows[i].want, "%s", rows[i].why);
+                free(bytes);
+        }
+}
+
+Test(window, no_pointer_is_needed_for_no_bytes)
+{
+        const int32_t counts[POLICY_CELLS_MAX] = {0};
+        uint8_t out[HISTORY_GROWTH];
+        struct scoring scoring;
+        struct tally tally;
+
+        make_scoring(&layouts[7], &scoring);
+        cr_expect(history_valid(&scoring, NULL, 0));
+        history_tally(&scoring, 0, NULL, 0, T0, &tally);
+        cr_expect(eq(i64, tally.next_ms, 0));
+        cr_expect(eq(sz, history_add(&scoring, 0, NULL, 0, counts, T0, T0, out), 0),
+                  "nothing added to nothing");
+}
+
+Test(window, every_truncation_is_rejected)
+{
+        seed_random();
+        for (size_t l = 0; l < N_LAYOUTS; l++) {
+                static struct pair pair;
+
+                pair_init(&pair, &layouts[l], 44);
+                for (int i = 0; i < 30; i++)
+                        pair_add_one(&pair, T0 - random_below(layout_span(&layouts[l])),
+                                     (unsigned)random_below((int64_t)layouts[l].n_cells),
+                                     1 + (int)random_below(200), T0);
+                for (size_t len = 1; len < pair.len; len++) {
+                        uint8_t *cut = exact_copy(pair.history, len);
+
+                        cr_assert_not(history_valid(&pair.scoring, cut, len), "%s: %zu of %zu bytes",
+                                      layouts[l].why, len, pair.len);
+                        free(cut);
+                }
+                pair_fini(&pair);
+        }
+}
+
+Test(window, flipped_bits_are_rejected_or_at_least_harmless)
+{
+        seed_random();
+        for (size_t l = 1; l < N_LAYOUTS; l++) {
+                static struct pair pair;
+                size_t flips = 0, accepted = 0;
+
+                pair_init(&pair, &layouts[l], 5);
+                for (int i = 0; i < 30; i++)
+                        pair_add_one(&pair, T0 - random_below(layout_span(&layouts[l])),
+                                     (unsigned)random_below((int64_t)layouts[l].n_cells),
+                                     1 + (int)random_below(200), T0);
+                for (size_t bit = 0; bit < 8 * pair.len; bit++) {
+                        uint8_t *bent = exact_copy(pair.history, pair.len);
+
+                        bent[bit / 8] ^= (uint8_t)(1u << bit % 8);
+                        flips++;
+                        if (history_valid(&pair.scoring, bent, pair.len)) {
+                                /* another history of the same layout (a count or a step of another size): it
+                                 * must be one that can be worked with; AddressSanitizer watches the ends */
+                                const int32_t counts[POLICY_CELLS_MAX] = {1};
+                                uint8_t *out = malloc(pair.len + HISTORY_GROWTH);
+                                struct tally tally;
+                                size_t len;
+
+                                cr_assert(ne(ptr, out, NULL));
+                                accepted++;
+                                history_tally(&pair.scoring, 5, bent, pair.len, T0, &tally);
+                                len = history_add(&pair.scoring, 5, bent, pair.len, counts, T0, TIME_MIN_MS,
+                                                  out);
+                                cr_assert(history_valid(&pair.scoring, out, len));
+                                free(out);
+                        }
+                        free(bent);
+                }
+                /* a flip within a count or within a step that still rises cannot be seen here: the check
+                 * value of the state sees every one (test_state.c) */
+                cr_expect(accepted < flips, "%s: %zu of %zu flips accepted", layouts[l].why, accepted, flips);
+                pair_fini(&pair);
+        }
+}
+
+/* --- points --- */
+
+Test(window, points_stop_at_the_ends_of_64_bits)
+{
+        static const struct {
+                const char *why;
+                int32_t points[3];
+                int64_t counts[3];
+                int64_t want;
+        } rows[] = {
+                {"nothing", {10, 25, 50}, {0, 0, 0}, 0},
+                {"10 * 3 + 25 * 2 + 50", {10, 25, 50}, {3, 2, 1}, 130},
+                {"an undo before its original", {10, 25, 50}, {-1, 0, 0}, -10},
+                {"a downvote costs", {10, -25, 0}, {1, 1, 1000}, -15},
+                {"just over the top", {1000000, 1, 0}, {INT64_C(9223372036854), 775808, 0}, INT64_MAX},
+                {"exactly the top", {1000000, 1, 0}, {INT64_C(9223372036854), 775807, 0}, INT64_MAX},
+                {"one below the top", {1000000, 1, 0}, {INT64_C(9223372036854), 775806, 0}, INT64_MAX - 1},
+                {"far over", {1000000, 1000000, 1000000}, {INT64_MAX, INT64_MAX, INT64_MAX}, INT64_MAX},
+                {"far under", {1000000, -1000000, 1000000}, {INT64_MIN, INT64_MAX, INT64_MIN}, INT64_MIN},
+                {"cells beyond 64 bits that cancel", {1000000, 1000000, 1}, {INT64_MAX, -INT64_MAX, 7}, 7},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct scoring scoring = {.n_cells = 3};
+                int64_t counts[POLICY_CELLS_MAX] = {0};
+
+                memcpy(scoring.points, rows[i].points, sizeof rows[i].points);
+                memcpy(counts, rows[i].counts, sizeof rows[i].counts);
+                cr_expect(eq(i64, scoring_points(&scoring, counts), rows[i].want), "%s", rows[i].why);
+        }
+}
