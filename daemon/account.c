@@ -5,15 +5,15 @@
  *     ▲                  ▲──── not executed ────────────────┘              │ ▲              │ encoded
  *     └──────────────────────── evicted ──────────────────────────────────┘ └─ acknowledged ┘  (INFLIGHT)
  *
- * An event is counted if and only if its offset is later than the account's position, so replays are harmless.  It
- * goes into the hot record: a signed byte a cell, for the stretch of time in which no ring changes its bucket.  Only
- * when the stretch changes, a byte is full or the account is written are the bytes folded into its history; so an
- * event costs one cache line, whatever the windows are. */
-#include <stdlib.h>
-#include <string.h>
+ * An event is counted if and only if its offset is later than the account's position, so replays are
+ * harmless.  It goes into the hot record: a signed byte a cell, for the stretch of time in which no ring
+ * changes its bucket.  Only when the stretch changes, a byte is full or the account is written are the bytes
+ * folded into its history; so an event costs one cache line, whatever the windows are. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include "resp.h"
+#include <stdlib.h>
+#include <string.h>
 
 struct record *account_of(struct partition *p, uint32_t number)
 {
@@ -75,7 +75,8 @@ static const uint8_t *cold_history(const struct cold *cold)
         return cold->bytes + cold->id_len;
 }
 
-static struct cold *cold_set_history(struct lane *lane, struct record *record, const uint8_t *history, size_t len)
+static struct cold *cold_set_history(struct lane *lane, struct record *record, const uint8_t *history,
+                                     size_t len)
 {
         struct cold *cold = record->cold;
         const size_t need = cold->id_len + len;
@@ -182,8 +183,8 @@ void account_dirty(struct partition *p, uint32_t number)
         if (record_phase(record) != RECORD_CLEAN)
                 return;
         record_set_phase(record, RECORD_DIRTY);
-        /* What changes while it is on its way belongs to the next cut, else a busy account would be sent all the
-         * time.  (A stale entry in a list is skipped when its turn comes.) */
+        /* What changes while it is on its way belongs to the next cut, else a busy account would be sent all
+         * the time.  (A stale entry in a list is skipped when its turn comes.) */
         if ((record->flags & (RECORD_IN_CUT | RECORD_INFLIGHT)) == RECORD_IN_CUT)
                 numbers_add(&p->cut_queue, number);
         else
@@ -277,7 +278,8 @@ static void count(struct partition *p, struct record *record, const struct parke
                 const uint64_t from = stretch >> STRETCH_BITS;
                 bool counted = false;
 
-                if (__builtin_expect((uint64_t)event->ts_ms - from < (stretch & (uint64_t)STRETCH_MAX_MS), 1)) {
+                if (__builtin_expect((uint64_t)event->ts_ms - from < (stretch & (uint64_t)STRETCH_MAX_MS),
+                                     1)) {
                         record_begin(record);
                         counted = record_count(record, event->cell, event->delta);
                         record_store(&record->pos, (uint64_t)event->offset + 1);
@@ -325,8 +327,8 @@ static void apply(struct partition *p, uint32_t number, const struct parked_even
                 if (!(record->flags & RECORD_LEFT))
                         return;
                 set_pos(record, event->offset);
-                record->flags =
-                        (uint16_t)((record->flags & ~RECORD_LEFT) | RECORD_RETURNED | RECORD_NEW | RECORD_POL);
+                record->flags = (uint16_t)((record->flags & ~RECORD_LEFT) | RECORD_RETURNED | RECORD_NEW |
+                                           RECORD_POL);
                 break;
         }
         record->flags |= RECORD_ALL | RECORD_RECENT;
@@ -358,7 +360,8 @@ void account_event(struct partition *p, uint32_t number, const struct parked_eve
                 park(p, record, event);
                 return;
         }
-        /* Lines of one message have one offset: all of them are judged by the position from before the message. */
+        /* Lines of one message have one offset: all of them are judged by the position from before the
+         * message. */
         if (record_load(&record->pos) > (uint64_t)event->offset && !(record->flags & RECORD_IN_BATCH)) {
                 if (event->act == ACT_COUNT)
                         lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
@@ -387,17 +390,19 @@ static void load_failed(struct partition *p, const struct sent_load *load, const
         char buf[RECORD_TAIL];
         const char *id = record_id(p->table, record, buf);
 
-        log_limited(&limit, LOG_LEVEL_ERROR, "cannot read an account's state from Redis; it is asked for again each second",
-                    "key", "%.*s%.*s", (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len, id, "topic",
-                    "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "why", "%s", why, NULL);
+        log_limited(&limit, LOG_LEVEL_ERROR,
+                    "cannot read an account's state from Redis; it is asked for again each second", "key",
+                    "%.*s%.*s", (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len, id, "topic",
+                    "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "why", "%s", why,
+                    NULL);
         lane_count(p->lane->telemetry, LANE_REDIS_ERRORS, 1);
         record_set_phase(record, RECORD_WANTED);
         account_failed(p, load->number);
 }
 
 /* What Redis said of an account, as its state; false after load_failed() or a stop. */
-static bool load_read(struct partition *p, const struct sent_load *load, uint64_t hash, struct state *ret_state,
-                      bool *ret_exists, bool *ret_pol)
+static bool load_read(struct partition *p, const struct sent_load *load, uint64_t hash,
+                      struct state *ret_state, bool *ret_exists, bool *ret_pol)
 {
         const struct reply *fields = load->fields;
         const struct reply *packed, *source, *pol;
@@ -413,10 +418,11 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
                 char buf[RECORD_TAIL];
                 const struct record *record = account_of(p, load->number);
 
-                log_line(LOG_LEVEL_ERROR, "an account is fed from two partitions: the topic's keys are not the targets",
-                         "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic", "%s",
-                         p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u", p->source,
-                         "other_source", "%s", source->str, NULL);
+                log_line(LOG_LEVEL_ERROR,
+                         "an account is fed from two partitions: the topic's keys are not the targets",
+                         "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic",
+                         "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u",
+                         p->source, "other_source", "%s", source->str, NULL);
                 partition_stop(p, "an account is fed from two partitions");
                 return false;
         }
@@ -540,7 +546,8 @@ static void put_due(struct partition *p, const char *verb, wall_ms_t edge, const
 }
 
 /* Everything of the account that Redis may have: hash, board entries, due entries. */
-static void put_wipe(struct partition *p, const struct record *record, const char *id, size_t id_len, uint32_t index)
+static void put_wipe(struct partition *p, const struct record *record, const char *id, size_t id_len,
+                     uint32_t index)
 {
         struct lane *lane = p->lane;
         const struct cold *cold = record->cold;
@@ -563,7 +570,8 @@ static void put_wipe(struct partition *p, const struct record *record, const cha
                 put_due(p, "SREM", cold->reg, id, id_len, index);
 }
 
-static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write, uint32_t index)
+static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
+                     uint32_t index)
 {
         struct buf *out = &p->lane->out;
 
@@ -600,8 +608,8 @@ static void put_cells(struct buf *out, const struct scoring *scoring, const int6
         resp_bytes(out, text, (size_t)(p - text));
 }
 
-/* The due entry follows the next change: earlier than registered, registered anew; later, left as it is (it fires
- * early and moves on); no change left, taken away. */
+/* The due entry follows the next change: earlier than registered, registered anew; later, left as it is (it
+ * fires early and moves on); no change left, taken away. */
 static wall_ms_t put_registration(struct partition *p, wall_ms_t registered, wall_ms_t change, const char *id,
                                   size_t id_len, uint32_t index)
 {
@@ -638,7 +646,7 @@ void account_encode(struct partition *p, uint32_t number)
         uint8_t *packed;
         size_t n_fields, key_len, header;
         const char *key;
-        bool write_next, write_pol;
+        bool set_next, drop_next, write_pol;
 
         record_set_phase(record, RECORD_CLEAN);
         record->flags = (uint16_t)((record->flags | RECORD_INFLIGHT) &
@@ -678,14 +686,17 @@ void account_encode(struct partition *p, uint32_t number)
                         changed[w] = memcmp(then.counts[w], tally.counts[w], sizeof then.counts[w]) != 0;
         }
         write->reg = put_registration(p, registered, tally.next_ms, id, id_len, index);
-        board_encode(p, write, index, id, id_len, points, changed, (flags & RECORD_BOARDS) != 0, cold->boards);
-        /* `next` goes with the registration: it is never later than that. */
-        write_next = write->reg != registered || (flags & RECORD_BOARDS) ||
-                     (flags & RECORD_NEW && write->reg != 0);
+        board_encode(p, write, index, id, id_len, points, changed, (flags & RECORD_BOARDS) != 0,
+                     cold->boards);
+        /* `next` goes with the registration: it is never later than that.  Where none is left it must go, if
+         * the hash can have one: an edge that fires has taken the registration away, in memory alone. */
+        set_next = write->reg != 0 && (write->reg != registered || flags & RECORD_BOARDS);
+        drop_next =
+                write->reg == 0 && scoring->n_rings > 0 && (!(flags & RECORD_NEW) || flags & RECORD_BOARDS);
         write_pol = (flags & (RECORD_POL | RECORD_NEW)) != 0;
 
         n_fields = 2; /* at, state */
-        n_fields += write_next && write->reg != 0;
+        n_fields += set_next;
         n_fields += write_pol;
         for (size_t w = 0; w <= n_windows; w++)
                 n_fields += changed[w];
@@ -702,7 +713,7 @@ void account_encode(struct partition *p, uint32_t number)
                 if (changed[w])
                         put_field_i64(out, scoring->windows[w].name, points[w]);
         put_field_i64(out, "at", write->at);
-        if (write_next && write->reg != 0)
+        if (set_next)
                 put_field_i64(out, "next", tally.next_ms);
         if (write_pol) {
                 resp_bytes(out, "pol", 3);
@@ -721,7 +732,7 @@ void account_encode(struct partition *p, uint32_t number)
                             hash, packed);
         resp_bytes(out, packed, header);
         store_expect(lane, EXPECT_WRITE, index, p);
-        if (write_next && write->reg == 0) {
+        if (drop_next) {
                 resp_command(out, 3);
                 resp_text(out, "HDEL");
                 resp_bytes(out, key, key_len);

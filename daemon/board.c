@@ -1,29 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* board.c - leaderboards whose first K are exactly the best K, although nobody keeps all accounts on them.
  *
- * A board is a sorted set in Redis.  Capping it by rank is wrong: when the best fall, whoever was trimmed is missing, and
- * one owner's trim removes another's accounts.  Instead each partition has a floor for each window, a place in the
- * board's order, kept in its own key:
+ * A board is a sorted set in Redis.  Capping it by rank is wrong: when the best fall, whoever was trimmed is
+ * missing, and one owner's trim removes another's accounts.  Instead each partition has a floor for each
+ * window, a place in the board's order, kept in its own key:
  *
  *      best ─────────────── K ──── 2K ──────── 4K ───── F ┄┄┄┄┄┄┄ (not on the board)
  *
- * An account of the partition with points > 0 at or above F is on the board, and every member has the points of its
- * hash.  A write adds or removes the account as it crosses F; a bit in the account's state says where it stands, so
- * cold accounts pay nothing.  The floor rises (to the member at rank 4K) when more than 8K are on the board; it falls, at
- * least by half, when less than 2K are left above it, and then a sweep (sweep.c) brings in those who are between.
- * The first K are exact while the K-th is not below any partition's F, nor below the floor that a sweep began with. */
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+ * An account of the partition with points > 0 at or above F is on the board, and every member has the points
+ * of its hash.  A write adds or removes the account as it crosses F; a bit in the account's state says where
+ * it stands, so cold accounts pay nothing.  The floor rises (to the member at rank 4K) when more than 8K are
+ * on the board; it falls, at least by half, when less than 2K are left above it, and then a sweep (sweep.c)
+ * brings in those who are between. The first K are exact while the K-th is not below any partition's F, nor
+ * below the floor that a sweep began with. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include "resp.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define LOOK_EVERY_US INT64_C(1000000)
 #define VISIT_RECORDS 4096 /* residents looked at in one step */
 
 /* Order of two places; a floor without member is below all members with its points. */
-static int place_cmp(int64_t points_a, const char *a, size_t a_len, int64_t points_b, const char *b, size_t b_len)
+static int place_cmp(int64_t points_a, const char *a, size_t a_len, int64_t points_b, const char *b,
+                     size_t b_len)
 {
         int c;
 
@@ -50,8 +52,8 @@ bool board_belongs(const struct partition *p, size_t window, int64_t points, con
                place_cmp(points, id, id_len, floor->points, floor->member, floor->member_len) >= 0;
 }
 
-static void put_member(struct partition *p, size_t window, const int64_t *points, const char *id, size_t id_len,
-                       uint32_t write_index)
+static void put_member(struct partition *p, size_t window, const int64_t *points, const char *id,
+                       size_t id_len, uint32_t write_index)
 {
         struct buf *out = &p->lane->out;
 
@@ -64,8 +66,8 @@ static void put_member(struct partition *p, size_t window, const int64_t *points
         store_expect(p->lane, EXPECT_WRITE, write_index, p);
 }
 
-void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id, size_t id_len,
-                  const int64_t *points, const bool *changed, bool unknown, uint16_t had)
+void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,
+                  size_t id_len, const int64_t *points, const bool *changed, bool unknown, uint16_t had)
 {
         if (p->lane->shared->conf->boards_size == 0 && had == 0)
                 return;
@@ -306,7 +308,8 @@ void board_step(struct lane *lane)
                 }
                 if (lane->boards_fresh)
                         /* relaxed: stands for itself */
-                        atomic_store_explicit(&p->telemetry->boards_rebuilding, rebuilding, memory_order_relaxed);
+                        atomic_store_explicit(&p->telemetry->boards_rebuilding, rebuilding,
+                                              memory_order_relaxed);
                 visit_residents(p);
         }
         lane->boards_fresh = false;

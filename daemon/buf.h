@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* buf.h - growing memory for the lane's hot loops: bytes that go to Redis, and lists of record numbers.
  *
- * They grow to the largest size ever needed and stay there, so that after warming up nothing allocates.  Running out
- * of memory ends the daemon: what is in Redis is right, and the next start reads on from there. */
+ * They grow to the largest size ever needed and stay there, so that after warming up nothing allocates.
+ * Running out of memory ends the daemon: what is in Redis is right, and the next start reads on from there.
+ */
 #ifndef CLOUTD_BUF_H
 #define CLOUTD_BUF_H
 
+#include "cloutd/err.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include "cloutd/err.h"
 
 struct buf {
         char *data;

@@ -98,7 +98,7 @@ struct key {
 #define FIELD(name) offsetof(struct conf, name), sizeof(((struct conf *)NULL)->name)
 #define NO_FIELD    0, 0
 
-/* clang-format off: a row a key, its sentence below it */
+/* A row a key: the lines below are the whole schema. */
 static const struct key keys[] = {
         {"kafka", KIND_GROUP, OPTIONAL, 0, 0, NULL, NO_FIELD, "Where the events come from."},
         {"kafka.brokers", KIND_STRING, REQUIRED, 1, 4096, NULL, FIELD(kafka_brokers),
@@ -164,7 +164,6 @@ static const struct key keys[] = {
         {"log_level", KIND_LOG_LEVEL, OPTIONAL, 1, 16, "info", FIELD(log_level),
          "The least important kind of line that is logged."},
 };
-/* clang-format on */
 
 #define N_KEYS (sizeof keys / sizeof *keys)
 

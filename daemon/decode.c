@@ -9,8 +9,8 @@
  * Scanning records and evaluating judges, because of duplicate keys the last wins: a bad value does not
  * matter if another one follows.  Escapes are decoded only in evaluation, hence only in fields that we use.
  *
- * Why not a library's parser: the fastest one builds a tree in 100 ns an event, this one needs no tree, and
- * none of them tells a lone surrogate in a field from one in a key, or keeps the text of an integer.
+ * Why not a library's parser: those that we know of build a tree that nobody needs, and do not say what we
+ * have to tell apart: a lone surrogate in a field from one in a key, or the integer -0 from 0.
  *
  * Nested values are followed without recursion.  A level needs one bit: is it an object or an array?  The
  * bits lie in address space reserved for the deepest line there can be (half of its bytes open a level, half

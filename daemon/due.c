@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* due.c - scores that fall by the clock, also of accounts that nobody touches again.
  *
- * For each partition and edge there is a set in Redis, <prefix>due:<topic>:<partition>:<ms>, of the accounts whose
- * score changes by itself at that moment.  An account stands in one set at most: that of the edge which its state calls
- * `reg`.  When an edge has passed, its members are wanted, written anew (which registers them for their next change),
- * and only when all of that is acknowledged are the set and the edge done (`due` in the own key).  So a crash at any
- * point repeats work and loses none.
+ * For each partition and edge there is a set in Redis, <prefix>due:<topic>:<partition>:<ms>, of the accounts
+ * whose score changes by itself at that moment.  An account stands in one set at most: that of the edge which
+ * its state calls `reg`.  When an edge has passed, its members are wanted, written anew (which registers them
+ * for their next change), and only when all of that is acknowledged are the set and the edge done (`due` in
+ * the own key).  So a crash at any point repeats work and loses none.
  *
- * Since the edges of all accounts fall on 60 moments a bucket, the sets are few and need no order: adding to a set
- * costs Redis 1.7 us where a sorted set of all accounts would take 6.9. */
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
+ * Since the edges of all accounts fall on 60 moments a bucket, the sets are few and need no order: adding to
+ * a set costs Redis 1.7 us where a sorted set of all accounts would take 6.9. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include "resp.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 const char *due_key(const struct partition *p, wall_ms_t edge, char *buf, size_t *ret_len)
 {
@@ -44,7 +44,8 @@ static bool may_fire(const struct partition *p)
 {
         if (p->due == 0 || p->lane->scoring->n_rings == 0 || p->phase != PARTITION_OWNED)
                 return false;
-        return !p->lane->shared->conf->clock_record || p->at_end || (p->read_to >= 0 && p->next >= p->read_to);
+        return !p->lane->shared->conf->clock_record || p->at_end ||
+               (p->read_to >= 0 && p->next >= p->read_to);
 }
 
 bool due_idle(const struct partition *p)
@@ -87,7 +88,8 @@ void due_step(struct partition *p)
         }
         /* relaxed: stands for itself */
         atomic_store_explicit(&p->telemetry->edge_lag_ms,
-                              p->fire.phase == FIRE_IDLE ? 0 : p->lane->now_ms - p->due, memory_order_relaxed);
+                              p->fire.phase == FIRE_IDLE ? 0 : p->lane->now_ms - p->due,
+                              memory_order_relaxed);
 }
 
 void due_requests(struct partition *p)
@@ -126,7 +128,8 @@ void due_requests(struct partition *p)
 
 void due_exists(struct partition *p, size_t edge, bool exists)
 {
-        /* The edges that have a set move to the front of the list, in place; each reply is looked at in order. */
+        /* The edges that have a set move to the front of the list, in place; each reply is looked at in
+         * order. */
         if (exists)
                 p->fire.edges[p->fire.scanning++] = p->fire.edges[edge];
 }
@@ -158,7 +161,8 @@ void due_members(struct partition *p, const struct reply *reply)
 {
         struct fire *fire = &p->fire;
 
-        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || reply->element[1]->type != REDIS_REPLY_ARRAY) {
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 ||
+            reply->element[1]->type != REDIS_REPLY_ARRAY) {
                 static struct log_limit limit;
 
                 log_limited(&limit, LOG_LEVEL_ERROR, "a due set in Redis cannot be read", "topic", "%s",

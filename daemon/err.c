@@ -19,7 +19,8 @@ enum cloutd_err fail(struct errmsg *reterr, enum cloutd_err code, const char *fo
 
         if (reterr != NULL) {
                 va_start(args, format);
-                (void)vsnprintf(reterr->text, sizeof reterr->text, format, args); /* cut to fit: still a sentence */
+                (void)vsnprintf(reterr->text, sizeof reterr->text, format,
+                                args); /* cut to fit: still a sentence */
                 va_end(args);
         }
         return code;

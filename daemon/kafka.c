@@ -4,13 +4,19 @@
  *   control thread   group queue: rebalances ──orders──► ring ──► lane        (and answers back)
  *   lane thread      its queue: batches of up to 1,000 messages, lane_records(), lane_step(), poll
  *
- * Rebalances are eager: librdkafka below 2.6.1 can loop for ever in the cooperative protocol, and below 2.10 a commit
- * during one costs the assignment.  An eager rebalance takes everything away each time, so a lane keeps what was
- * revoked until it is known who has it; what comes back goes on without a claim (docs/protocol.md).
+ * Rebalances are eager: librdkafka below 2.6.1 can loop for ever in the cooperative protocol, and below 2.10
+ * a commit during one costs the assignment.  An eager rebalance takes everything away each time, so a lane
+ * keeps what was revoked until it is known who has it; what comes back goes on without a claim
+ * (docs/protocol.md).
  *
- * Positions are ours: read from Redis by the claim, checked by the lane against every record, never librdkafka's stored
- * offsets.  The offsets committed to Kafka follow `low`, for lag tools and people. */
+ * Positions are ours: read from Redis by the claim, checked by the lane against every record, never
+ * librdkafka's stored offsets.  The offsets committed to Kafka follow `low`, for lag tools and people. */
 #include "cloutd/kafka.h"
+#include "cloutd/lane.h"
+#include "cloutd/prejoin.h"
+#include "cloutd/ring.h"
+#include "letters.h"
+#include "redis_link.h"
 #include <inttypes.h>
 #include <librdkafka/rdkafka.h>
 #include <poll.h>
@@ -22,23 +28,18 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
-#include "cloutd/lane.h"
-#include "cloutd/prejoin.h"
-#include "cloutd/ring.h"
-#include "letters.h"
-#include "redis_link.h"
 
-#define BATCH_MESSAGES     1000
-#define ORDERS             16384 /* of a lane's ring: two for every partition, and more */
-#define CLAIM_WAIT_US      INT64_C(20000000)
-#define REVOKE_WAIT_US     INT64_C(6000000)
-#define STOP_WAIT_US       INT64_C(12000000)
-#define COMMIT_EVERY_US    INT64_C(10000000)
-#define PROBE_EVERY_US     INT64_C(3000000)
-#define PROBE_MS           2000
-#define SEEK_MS            1000
-#define TOPIC_TRIES        5
-#define ROUND_MS           50
+#define BATCH_MESSAGES  1000
+#define ORDERS          16384 /* of a lane's ring: two for every partition, and more */
+#define CLAIM_WAIT_US   INT64_C(20000000)
+#define REVOKE_WAIT_US  INT64_C(6000000)
+#define STOP_WAIT_US    INT64_C(12000000)
+#define COMMIT_EVERY_US INT64_C(10000000)
+#define PROBE_EVERY_US  INT64_C(3000000)
+#define PROBE_MS        2000
+#define SEEK_MS         1000
+#define TOPIC_TRIES     5
+#define ROUND_MS        50
 
 struct partition_place {
         struct kafka_lane *lane;
@@ -108,8 +109,8 @@ static bool env_seek(void *ctx, int32_t partition, int64_t offset)
         const rd_kafka_resp_err_t err = rd_kafka_seek(kafka->topic, partition, offset, SEEK_MS);
 
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-                log_line(LOG_LEVEL_DEBUG, "seek", "partition", "%d", partition, "offset", "%" PRId64, offset, "why", "%s",
-                         rd_kafka_err2str(err), NULL);
+                log_line(LOG_LEVEL_DEBUG, "seek", "partition", "%d", partition, "offset", "%" PRId64, offset,
+                         "why", "%s", rd_kafka_err2str(err), NULL);
         return err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -127,11 +128,12 @@ static int64_t env_end_offset(void *ctx, int32_t partition)
         const struct kafka *kafka = ctx;
 
         /* relaxed: stands for itself */
-        return atomic_load_explicit(&kafka->telemetry->partitions[partition].end_offset, memory_order_relaxed);
+        return atomic_load_explicit(&kafka->telemetry->partitions[partition].end_offset,
+                                    memory_order_relaxed);
 }
 
-static void env_reject(void *ctx, const struct log_record *record, unsigned slot, const char *line, size_t len,
-                       uint64_t line_number, enum reject reason)
+static void env_reject(void *ctx, const struct log_record *record, unsigned slot, const char *line,
+                       size_t len, uint64_t line_number, enum reject reason)
 {
         letters_send(((struct kafka *)ctx)->letters, record, slot, line, len, line_number, reason);
 }
@@ -167,10 +169,11 @@ static void take_error(struct kafka_lane *lane, const rd_kafka_message_t *messag
                 lane_end_of_log(lane->lane, message->partition, message->offset);
         } else if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
                    message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE) {
-                lane_stop_partition(lane->lane, message->partition, "the log does not reach back to where Redis is");
+                lane_stop_partition(lane->lane, message->partition,
+                                    "the log does not reach back to where Redis is");
         } else {
-                log_limited(&limit, LOG_LEVEL_WARNING, "Kafka", "partition", "%d", message->partition, "why", "%s",
-                            rd_kafka_message_errstr(message), NULL);
+                log_limited(&limit, LOG_LEVEL_WARNING, "Kafka", "partition", "%d", message->partition, "why",
+                            "%s", rd_kafka_message_errstr(message), NULL);
         }
 }
 
@@ -360,7 +363,8 @@ static void hand_out(struct kafka *kafka, rd_kafka_topic_partition_list_t *list)
                         give_order(place->lane, ORDER_DROP, i, 0);
                 place->kept = false;
         }
-        /* Claims come first: Redis says where to read.  A claim that takes longer is made good by forward_late(). */
+        /* Claims come first: Redis says where to read.  A claim that takes longer is made good by
+         * forward_late(). */
         (void)wait_for(kafka, all_claimed, CLAIM_WAIT_US);
         for (int i = 0; i < list->cnt; i++) {
                 const int32_t id = list->elems[i].partition;
@@ -370,7 +374,8 @@ static void hand_out(struct kafka *kafka, rd_kafka_topic_partition_list_t *list)
                         continue;
                 place->queue = rd_kafka_queue_get_partition(kafka->rk, kafka->conf->kafka_topic, id);
                 CHECK(place->queue != NULL);
-                /* Before the assignment, so that the start of fetching does not send it to the group's queue. */
+                /* Before the assignment, so that the start of fetching does not send it to the group's queue.
+                 */
                 rd_kafka_queue_forward(place->queue, place->claimed ? place->lane->queue : NULL);
                 place->forwarded = place->claimed;
                 list->elems[i].offset = place->claimed ? place->offset : kafka->prejoin.starts[id];
@@ -391,7 +396,8 @@ static void take_away(struct kafka *kafka, const rd_kafka_topic_partition_list_t
                 struct partition_place *place = &kafka->places[list->elems[i].partition];
 
                 if (place->assigned)
-                        give_order(place->lane, lost ? ORDER_DROP : ORDER_REVOKE, list->elems[i].partition, 0);
+                        give_order(place->lane, lost ? ORDER_DROP : ORDER_REVOKE, list->elems[i].partition,
+                                   0);
         }
         if (!lost)
                 (void)wait_for(kafka, all_revoked, REVOKE_WAIT_US);
@@ -409,7 +415,8 @@ static void take_away(struct kafka *kafka, const rd_kafka_topic_partition_list_t
         }
 }
 
-static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list,
+                         void *opaque)
 {
         struct kafka *kafka = opaque;
         const mono_us_t begin = clock_mono_us();
@@ -423,17 +430,19 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic
                 hand_out(kafka, list);
                 kafka->joined = true;
                 /* relaxed, here and below: each stands for itself */
-                atomic_store_explicit(&kafka->telemetry->condition[CONDITION_JOINED], true, memory_order_relaxed);
+                atomic_store_explicit(&kafka->telemetry->condition[CONDITION_JOINED], true,
+                                      memory_order_relaxed);
                 atomic_fetch_add_explicit(&kafka->telemetry->rebalances, 1, memory_order_relaxed);
         } else {
                 if (err != RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS)
                         log_line(LOG_LEVEL_ERROR, "rebalance", "why", "%s", rd_kafka_err2str(err), NULL);
-                atomic_store_explicit(&kafka->telemetry->condition[CONDITION_JOINED], false, memory_order_relaxed);
+                atomic_store_explicit(&kafka->telemetry->condition[CONDITION_JOINED], false,
+                                      memory_order_relaxed);
                 take_away(kafka, list);
         }
         log_line(LOG_LEVEL_INFO,
-                 err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS ? "partitions assigned" : "partitions revoked", "topic",
-                 "%s", kafka->conf->kafka_topic, "partitions", "%d", list->cnt, "ms", "%" PRId64,
+                 err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS ? "partitions assigned" : "partitions revoked",
+                 "topic", "%s", kafka->conf->kafka_topic, "partitions", "%d", list->cnt, "ms", "%" PRId64,
                  (clock_mono_us() - begin) / 1000, NULL);
 }
 
@@ -444,8 +453,8 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
         static struct log_limit limit;
 
         (void)rk;
-        log_limited(&limit, (enum log_level)(level < LOG_LEVEL_ERROR ? LOG_LEVEL_ERROR : level), text, "from", "%s",
-                    "librdkafka", "facility", "%s", facility, NULL);
+        log_limited(&limit, (enum log_level)(level < LOG_LEVEL_ERROR ? LOG_LEVEL_ERROR : level), text, "from",
+                    "%s", "librdkafka", "facility", "%s", facility, NULL);
 }
 
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
@@ -455,7 +464,8 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 
         (void)rk;
         if (err == RD_KAFKA_RESP_ERR__AUTHENTICATION || err == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
-            err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
+            err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+            err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
                 (void)snprintf(text, sizeof text, "Kafka refused us: %s", reason);
                 kafka_fail(kafka, CLOUTD_EREFUSED, text);
         } else if (err == RD_KAFKA_RESP_ERR__FATAL) {
@@ -467,18 +477,18 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 /* ---- opening ---- */
 
 /* Properties of ours; the user's file comes after and may change those that it is allowed to name. */
-static enum cloutd_err set_properties(rd_kafka_conf_t *rc, const struct conf *conf, const char *const (*pairs)[2],
-                                      size_t n, struct errmsg *reterr)
+static enum cloutd_err set_properties(rd_kafka_conf_t *rc, const struct conf *conf,
+                                      const char *const (*pairs)[2], size_t n, struct errmsg *reterr)
 {
         char why[256];
 
         for (size_t i = 0; i < n; i++)
                 if (rd_kafka_conf_set(rc, pairs[i][0], pairs[i][1], why, sizeof why) != RD_KAFKA_CONF_OK)
-                        return fail(reterr, CLOUTD_EINTERNAL, "librdkafka refuses %s=%s: %s", pairs[i][0], pairs[i][1],
-                                    why);
+                        return fail(reterr, CLOUTD_EINTERNAL, "librdkafka refuses %s=%s: %s", pairs[i][0],
+                                    pairs[i][1], why);
         for (size_t i = 0; i < conf->n_kafka_properties; i++)
-                if (rd_kafka_conf_set(rc, conf->kafka_properties[i].name, conf->kafka_properties[i].value, why,
-                                      sizeof why) != RD_KAFKA_CONF_OK)
+                if (rd_kafka_conf_set(rc, conf->kafka_properties[i].name, conf->kafka_properties[i].value,
+                                      why, sizeof why) != RD_KAFKA_CONF_OK)
                         return fail(reterr, CLOUTD_ECONF, "%s:%d: %s", conf->kafka_properties_file,
                                     conf->kafka_properties[i].line, why);
         return CLOUTD_OK;
@@ -492,7 +502,8 @@ static enum cloutd_err make_consumer(struct kafka *kafka, struct errmsg *reterr)
         char kib[24], min_messages[24], why[256];
         enum cloutd_err err;
 
-        /* A full queue stops fetching for a second on librdkafka below 2.2, so it should hold what a second drains. */
+        /* A full queue stops fetching for a second on librdkafka below 2.2, so it should hold what a second
+         * drains. */
         queue_kib = queue_kib < 1024 ? 1024 : queue_kib > 262144 ? 262144 : queue_kib;
         (void)snprintf(kib, sizeof kib, "%" PRId64, queue_kib);
         (void)snprintf(min_messages, sizeof min_messages, "%" PRId64, queue_kib * 1024 / 256);
@@ -532,21 +543,26 @@ static enum cloutd_err make_consumer(struct kafka *kafka, struct errmsg *reterr)
         }
         (void)rd_kafka_poll_set_consumer(kafka->rk);
         kafka->topic = rd_kafka_topic_new(kafka->rk, conf->kafka_topic, NULL);
-        return kafka->topic != NULL ? CLOUTD_OK : fail(reterr, CLOUTD_ECONF, "kafka.topic: %s is not a topic's name",
-                                                       conf->kafka_topic);
+        return kafka->topic != NULL ? CLOUTD_OK
+                                    : fail(reterr, CLOUTD_ECONF, "kafka.topic: %s is not a topic's name",
+                                           conf->kafka_topic);
 }
 
 /* Settings of a consumer that a producer does not know are only warned of by librdkafka. */
 static enum cloutd_err open_letters(struct kafka *kafka, struct errmsg *reterr)
 {
         const char *const pairs[][2] = {
-                {"bootstrap.servers", kafka->conf->kafka_brokers}, {"client.id", "cloutd"},
-                {"enable.idempotence", "true"},                    {"linger.ms", "20"},
-                {"message.timeout.ms", "0"},                       {"message.max.bytes", "1000000000"},
+                {"bootstrap.servers", kafka->conf->kafka_brokers},
+                {"client.id", "cloutd"},
+                {"enable.idempotence", "true"},
+                {"linger.ms", "20"},
+                {"message.timeout.ms", "0"},
+                {"message.max.bytes", "1000000000"},
                 {"queue.buffering.max.messages", "0"},
         };
         rd_kafka_conf_t *rc = rd_kafka_conf_new();
-        const enum cloutd_err err = set_properties(rc, kafka->conf, pairs, sizeof pairs / sizeof *pairs, reterr);
+        const enum cloutd_err err =
+                set_properties(rc, kafka->conf, pairs, sizeof pairs / sizeof *pairs, reterr);
 
         if (err != CLOUTD_OK) {
                 rd_kafka_conf_destroy(rc);
@@ -572,8 +588,9 @@ static enum cloutd_err find_topic(struct kafka *kafka, struct errmsg *reterr)
                         return fail(reterr, kafka->failed_code, "%s", kafka->failure.text);
                 }
                 if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-                        log_limited(&limit, LOG_LEVEL_WARNING, "cannot reach Kafka; trying again", "brokers", "%s",
-                                    kafka->conf->kafka_brokers, "why", "%s", rd_kafka_err2str(err), NULL);
+                        log_limited(&limit, LOG_LEVEL_WARNING, "cannot reach Kafka; trying again", "brokers",
+                                    "%s", kafka->conf->kafka_brokers, "why", "%s", rd_kafka_err2str(err),
+                                    NULL);
                         (void)usleep(200000);
                         continue;
                 }
@@ -583,7 +600,8 @@ static enum cloutd_err find_topic(struct kafka *kafka, struct errmsg *reterr)
                 if (topic_err == RD_KAFKA_RESP_ERR_NO_ERROR && kafka->n_partitions > 0)
                         return kafka->n_partitions <= PARTITIONS_MAX
                                        ? CLOUTD_OK
-                                       : fail(reterr, CLOUTD_EREFUSED, "topic %s has %d partitions, more than %d",
+                                       : fail(reterr, CLOUTD_EREFUSED,
+                                              "topic %s has %d partitions, more than %d",
                                               kafka->conf->kafka_topic, kafka->n_partitions, PARTITIONS_MAX);
                 if (topic_err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
                         return fail(reterr, CLOUTD_EREFUSED, "Kafka lets us not read topic %s",
@@ -606,8 +624,8 @@ static enum cloutd_err find_offsets(struct kafka *kafka, int32_t id, int64_t *re
         int64_t low = 0, high = 0;
 
         while (!kafka->should_stop() &&
-               (err = rd_kafka_query_watermark_offsets(kafka->rk, conf->kafka_topic, id, &low, &high, 5000)) !=
-                       RD_KAFKA_RESP_ERR_NO_ERROR)
+               (err = rd_kafka_query_watermark_offsets(kafka->rk, conf->kafka_topic, id, &low, &high,
+                                                       5000)) != RD_KAFKA_RESP_ERR_NO_ERROR)
                 (void)usleep(200000);
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
                 return fail(reterr, CLOUTD_EAGAIN, "asked to stop");
@@ -624,7 +642,8 @@ static enum cloutd_err find_offsets(struct kafka *kafka, int32_t id, int64_t *re
         rd_kafka_topic_partition_list_destroy(list);
         return err == RD_KAFKA_RESP_ERR_NO_ERROR
                        ? CLOUTD_OK
-                       : fail(reterr, CLOUTD_EREFUSED, "start: Kafka cannot find the time in topic %s partition %d: %s",
+                       : fail(reterr, CLOUTD_EREFUSED,
+                              "start: Kafka cannot find the time in topic %s partition %d: %s",
                               conf->kafka_topic, id, rd_kafka_err2str(err));
 }
 
@@ -641,10 +660,11 @@ static void warn_if_redis_is_new(struct kafka *kafka)
                 for (int i = 0; i < list->cnt; i++)
                         if (list->elems[i].offset > 0) {
                                 log_line(LOG_LEVEL_WARNING,
-                                         "Kafka knows a position of this group, Redis knows nothing of the topic: it was "
+                                         "Kafka knows a position of this group, Redis knows nothing of the "
+                                         "topic: it was "
                                          "emptied, or the prefix is new.  Beginning as `start` says",
-                                         "topic", "%s", kafka->conf->kafka_topic, "partition", "%d", i, "committed",
-                                         "%" PRId64, list->elems[i].offset, NULL);
+                                         "topic", "%s", kafka->conf->kafka_topic, "partition", "%d", i,
+                                         "committed", "%" PRId64, list->elems[i].offset, NULL);
                                 break;
                         }
         rd_kafka_topic_partition_list_destroy(list);
@@ -662,7 +682,8 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, struct errmsg *rete
         for (int i = 0; err == CLOUTD_OK && i < kafka->n_partitions; i++)
                 err = find_offsets(kafka, i, &starts[i], &kafka->ends[i], reterr);
         while (err == CLOUTD_OK) {
-                err = prejoin(kafka->conf, kafka->policy, starts, kafka->n_partitions, &kafka->prejoin, reterr);
+                err = prejoin(kafka->conf, kafka->policy, starts, kafka->n_partitions, &kafka->prejoin,
+                              reterr);
                 if (err != CLOUTD_EAGAIN)
                         break;
                 log_limited(&limit, LOG_LEVEL_WARNING, "waiting for Redis", "why", "%s", reterr->text, NULL);
@@ -697,7 +718,8 @@ static enum cloutd_err start_lanes(struct kafka *kafka, struct errmsg *reterr)
                 lane->queue = rd_kafka_queue_new(kafka->rk);
                 lane->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
                 lane->lane = lane_new(&kafka->shared, &kafka->env, (unsigned)i);
-                if (lane->wake < 0 || lane->lane == NULL || !ring_init(&lane->orders, ORDERS, sizeof(struct order)) ||
+                if (lane->wake < 0 || lane->lane == NULL ||
+                    !ring_init(&lane->orders, ORDERS, sizeof(struct order)) ||
                     !ring_init(&lane->answers, ORDERS, sizeof(struct answer)))
                         return fail(reterr, CLOUTD_ENOMEM, "out of memory for lane %d", i);
                 rd_kafka_queue_io_event_enable(lane->queue, lane->wake, &one, sizeof one);
@@ -781,18 +803,19 @@ static void commit(struct kafka *kafka, bool wait)
         if (list->cnt > 0)
                 err = rd_kafka_commit(kafka->rk, list, !wait);
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-                log_line(LOG_LEVEL_NOTICE, "Kafka did not take the committed offsets; what Redis has counts", "why", "%s",
-                         rd_kafka_err2str(err), NULL);
+                log_line(LOG_LEVEL_NOTICE, "Kafka did not take the committed offsets; what Redis has counts",
+                         "why", "%s", rd_kafka_err2str(err), NULL);
         else
-                atomic_store_explicit(&kafka->telemetry->last_commit_ms, clock_wall_ms(), memory_order_relaxed);
+                atomic_store_explicit(&kafka->telemetry->last_commit_ms, clock_wall_ms(),
+                                      memory_order_relaxed);
         rd_kafka_topic_partition_list_destroy(list);
 }
 
 static void probe(struct kafka *kafka)
 {
         const struct rd_kafka_metadata *metadata;
-        const bool reachable =
-                rd_kafka_metadata(kafka->rk, 0, kafka->topic, &metadata, PROBE_MS) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        const bool reachable = rd_kafka_metadata(kafka->rk, 0, kafka->topic, &metadata, PROBE_MS) ==
+                               RD_KAFKA_RESP_ERR_NO_ERROR;
 
         if (reachable)
                 rd_kafka_metadata_destroy(metadata);
@@ -815,8 +838,8 @@ static void note_ends(struct kafka *kafka)
         }
 }
 
-/* Everything was read once all have finished; then time cannot rise any more, and a second round brings every account
- * to it. */
+/* Everything was read once all have finished; then time cannot rise any more, and a second round brings every
+ * account to it. */
 static bool reached_end(struct kafka *kafka)
 {
         unsigned least = UINT32_MAX;
@@ -859,8 +882,8 @@ static void round_of_work(struct kafka *kafka)
                     message->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
                         kafka_fail(kafka, CLOUTD_EREFUSED, rd_kafka_message_errstr(message));
                 else
-                        log_limited(&limit, LOG_LEVEL_WARNING, "Kafka", "why", "%s", rd_kafka_message_errstr(message),
-                                    NULL);
+                        log_limited(&limit, LOG_LEVEL_WARNING, "Kafka", "why", "%s",
+                                    rd_kafka_message_errstr(message), NULL);
                 rd_kafka_message_destroy(message);
         }
         take_answers(kafka);
@@ -882,8 +905,8 @@ static void round_of_work(struct kafka *kafka)
         }
 }
 
-enum cloutd_err kafka_run(struct kafka *kafka, bool until_end, bool (*should_stop)(void), void (*on_round)(void),
-                          struct errmsg *reterr)
+enum cloutd_err kafka_run(struct kafka *kafka, bool until_end, bool (*should_stop)(void),
+                          void (*on_round)(void), struct errmsg *reterr)
 {
         rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
         rd_kafka_resp_err_t err;

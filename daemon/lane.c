@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lane.c - a lane's round: time, Redis, partitions, memory; and the orders it takes. */
+#include "lane_internal.h"
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "lane_internal.h"
 
-#define STOP_US          INT64_C(10000000)
-#define IDLE_US          INT64_C(100000)
-#define SOON_US          INT64_C(5000)
-#define EVICT_RECORDS    8192           /* records looked at for eviction in one step */
-#define RECORD_SHARE     (64 + 16)      /* a record and its part of the index */
-#define KAFKA_RESERVE    (INT64_C(256) << 20)
+#define STOP_US       INT64_C(10000000)
+#define IDLE_US       INT64_C(100000)
+#define SOON_US       INT64_C(5000)
+#define EVICT_RECORDS 8192      /* records looked at for eviction in one step */
+#define RECORD_SHARE  (64 + 16) /* a record and its part of the index */
+#define KAFKA_RESERVE (INT64_C(256) << 20)
 
 struct partition *lane_partition(struct lane *lane, int32_t id)
 {
@@ -40,7 +40,8 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
         lane->key_prefix_len =
                 (size_t)snprintf(lane->key, sizeof lane->key - ACCOUNT_ID_MAX, "%sa:", conf->redis_prefix);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++)
-                if (asprintf(&lane->board_key[w], "%stop:%s", conf->redis_prefix, lane->scoring->windows[w].name) < 0)
+                if (asprintf(&lane->board_key[w], "%stop:%s", conf->redis_prefix,
+                             lane->scoring->windows[w].name) < 0)
                         return lane_free(lane);
         lane->slabs = slabs_new();
         lane->decoder = decoder_new(BATCH_EVENTS + 1);
@@ -108,7 +109,8 @@ static void order_assign(struct partition *p, int64_t start)
         p->start = start;
         switch (p->phase) {
         case PARTITION_REVOKED:
-                /* Given back: nothing was counted in between, so it goes on as after a stall, without a claim. */
+                /* Given back: nothing was counted in between, so it goes on as after a stall, without a
+                 * claim. */
                 partition_set_phase(p, PARTITION_OWNED);
                 p->at_end = false;
                 p->claim_answered = true;
@@ -226,8 +228,8 @@ bool lane_wants_records(const struct lane *lane)
                bytes_used(lane) < lane->memory_share && !lane->env->letters_full(lane->env->ctx);
 }
 
-/* The clock algorithm: the hand takes the recent mark of one that was touched since it last came by, and sends away
- * one that was not.  Only what Redis has, whole, may go. */
+/* The clock algorithm: the hand takes the recent mark of one that was touched since it last came by, and
+ * sends away one that was not.  Only what Redis has, whole, may go. */
 static void evict(struct lane *lane)
 {
         int64_t excess = bytes_used(lane) - lane->memory_share / 8 * 7;
@@ -244,7 +246,8 @@ static void evict(struct lane *lane)
                                 continue;
                         record = account_of(p, number);
                         if (record_phase(record) != RECORD_CLEAN ||
-                            record->flags & (RECORD_INFLIGHT | RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_IN_BATCH))
+                            record->flags &
+                                    (RECORD_INFLIGHT | RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_IN_BATCH))
                                 continue;
                         if (record->flags & RECORD_RECENT) {
                                 record->flags &= (uint16_t)~RECORD_RECENT;
@@ -277,10 +280,12 @@ static int64_t next_call_us(const struct lane *lane)
                 if (p->phase == PARTITION_NONE)
                         continue;
                 if (p->cut_open || p->seek_wanted || p->fire.phase != FIRE_IDLE || p->visit != 0 ||
-                    p->phase == PARTITION_UNCLAIMED || p->phase == PARTITION_WENTBACK || p->wants_stop || p->unknown)
+                    p->phase == PARTITION_UNCLAIMED || p->phase == PARTITION_WENTBACK || p->wants_stop ||
+                    p->unknown)
                         wait = sooner(wait, SOON_US);
                 if (p->waiting_since_us != 0)
-                        wait = sooner(wait, p->waiting_since_us + lane->shared->conf->flush_interval_ms * 1000 -
+                        wait = sooner(wait, p->waiting_since_us +
+                                                    lane->shared->conf->flush_interval_ms * 1000 -
                                                     lane->now_us);
                 if (p->phase == PARTITION_TAKEN)
                         wait = sooner(wait, p->retry_us - lane->now_us);
@@ -304,8 +309,9 @@ static void stop_step(struct lane *lane)
         if (!saved && lane->now_us < lane->stop_deadline_us)
                 return;
         if (!saved)
-                log_line(LOG_LEVEL_WARNING, "stopping although Redis did not take everything: the rest is read again",
-                         "lane", "%u", lane->number, NULL);
+                log_line(LOG_LEVEL_WARNING,
+                         "stopping although Redis did not take everything: the rest is read again", "lane",
+                         "%u", lane->number, NULL);
         lane->stop_answered = true;
         lane->env->answer(lane->env->ctx, &(struct answer){ANSWER_STOPPED, (int32_t)lane->number, 0});
 }
@@ -330,8 +336,6 @@ int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
         atomic_store_explicit(&lane->telemetry->accounts_resident, (int64_t)accounts, memory_order_relaxed);
         atomic_store_explicit(&lane->telemetry->memory_bytes, bytes_used(lane), memory_order_relaxed);
         atomic_store_explicit(&lane->telemetry->heartbeat_us, now_us, memory_order_relaxed);
-        if (lane->partitions == NULL && lane->link_was_up)
-                atomic_store_explicit(&lane->telemetry->redis_ok_us, now_us, memory_order_relaxed);
         return next_call_us(lane);
 }
 

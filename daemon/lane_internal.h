@@ -17,15 +17,15 @@
 #include "redis_link.h"
 
 #define REVOKE_FLUSH_US INT64_C(5000000)
-#define CHUNK_WRITES  512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
-#define CHUNK_LOADS   512
-#define FIRE_EDGES    512  /* edges looked at in one go */
-#define FIRE_PENDING  4096 /* accounts that an edge may have under way: fresh flushes go first */
-#define FIRE_EVERY_US INT64_C(100000)
-#define SAMPLES       64
-#define TOKEN_LEN     32
-#define SALTED_LEN    16 /* bytes of a salted hash */
-#define BATCH_EVENTS  64
+#define CHUNK_WRITES    512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
+#define CHUNK_LOADS     512
+#define FIRE_EDGES      512  /* edges looked at in one go */
+#define FIRE_PENDING    4096 /* accounts that an edge may have under way: fresh flushes go first */
+#define FIRE_EVERY_US   INT64_C(100000)
+#define SAMPLES         64
+#define TOKEN_LEN       32
+#define SALTED_LEN      16 /* bytes of a salted hash */
+#define BATCH_EVENTS    64
 
 /* An event as the counting pass needs it. */
 enum act { ACT_COUNT, ACT_OPTOUT, ACT_OPTIN };
@@ -47,8 +47,8 @@ struct parking {
 
 /* Behind record->cold of a resident account: what is not needed for every event. */
 struct cold {
-        wall_ms_t at;  /* as Redis has it; 0: never written */
-        wall_ms_t reg; /* the edge it is registered for, as Redis has it; 0: none */
+        wall_ms_t at;    /* as Redis has it; 0: never written */
+        wall_ms_t reg;   /* the edge it is registered for, as Redis has it; 0: none */
         uint16_t boards; /* as Redis has it */
         uint8_t id_len;  /* of a long id, kept in front of the history; else 0 */
         uint32_t cap;    /* room in bytes[] */
@@ -115,10 +115,10 @@ struct partition {
         char token[TOKEN_LEN + 1];
         char token_sent[TOKEN_LEN + 1]; /* of a claim under way */
         int64_t epoch, seq;
-        int64_t seen_low;   /* what the verdict "went back" saw, for the re-claim */
+        int64_t seen_low; /* what the verdict "went back" saw, for the re-claim */
         int64_t seen_epoch;
-        int64_t first;      /* offset of the very first claim */
-        int64_t start;      /* where to begin if Redis knows nothing */
+        int64_t first; /* offset of the very first claim */
+        int64_t start; /* where to begin if Redis knows nothing */
         uint32_t gen;
         bool unknown;       /* an EXEC of ours may or may not have been executed */
         bool watched;       /* judged current, and the WATCH that was set before still stands */
@@ -131,7 +131,7 @@ struct partition {
         mono_us_t retry_us; /* UNCLAIMED, TAKEN: not before */
         mono_us_t stop_deadline_us;
         mono_us_t watch_due_us;
-        bool seek_wanted;   /* drop what comes until the log has gone to `next` */
+        bool seek_wanted;    /* drop what comes until the log has gone to `next` */
         bool claim_answered; /* the control thread knows where to read */
         bool first_claim;    /* the claim found no low */
 
@@ -150,13 +150,14 @@ struct partition {
         bool cut_open;
         int64_t cut_next;
         size_t cut_pending;
-        unsigned letters_slot; /* of records from the cut's end on */
+        unsigned letters_slot;      /* of records from the cut's end on */
         mono_us_t waiting_since_us; /* since when something waits for a cut; 0: nothing */
         mono_us_t low_since_us;     /* since when done is ahead of low */
 
         struct table *table;
         bool virgin; /* nothing of this partition can be in Redis that is not in memory */
-        struct numbers dirty, cut_queue, wanted, failed; /* entries may be stale: the record's phase decides */
+        struct numbers dirty, cut_queue, wanted,
+                failed; /* entries may be stale: the record's phase decides */
         mono_us_t failed_retry_us;
         struct numbers in_batch; /* records with RECORD_IN_BATCH */
         uint32_t evict_hand;
@@ -165,19 +166,21 @@ struct partition {
         struct gone gone;
 
         wall_ms_t due, due_sent, due_stored; /* last edge done: ours, under way, as Redis has it */
-        wall_ms_t messy_until, messy_stored; /* till then entries may stand in due sets that no account knows of */
+        wall_ms_t messy_until,
+                messy_stored; /* till then entries may stand in due sets that no account knows of */
         struct fire fire;
 
         /* boards: a bit a window in the masks */
-        struct floor floors[WINDOWS_MAX], sweeps[WINDOWS_MAX]; /* as Redis has them, or will after the next EXEC */
-        uint32_t floors_unsaved, floors_sent;                  /* to go with the next EXEC; in the one under way */
+        struct floor floors[WINDOWS_MAX],
+                sweeps[WINDOWS_MAX];          /* as Redis has them, or will after the next EXEC */
+        uint32_t floors_unsaved, floors_sent; /* to go with the next EXEC; in the one under way */
         bool rescore;     /* accounts that are not in memory may show the points of another policy version */
         bool pol_unsaved; /* all show the present one: the own key shall say so */
         uint32_t visit;   /* next resident record to look at, 0: none */
         enum sweep_phase { SWEEP_NONE, SWEEP_SCANNING, SWEEP_SETTLING } sweep_phase; /* sweep.c */
-        uint32_t sweep_windows;  /* served by the scan that runs */
-        bool sweep_rescore;      /* the same of rescore */
-        uint64_t sweep_settles;  /* done when so many cuts are closed */
+        uint32_t sweep_windows; /* served by the scan that runs */
+        bool sweep_rescore;     /* the same of rescore */
+        uint64_t sweep_settles; /* done when so many cuts are closed */
         uint64_t cuts_opened, cuts_closed;
 
         struct sample samples[SAMPLES];
@@ -212,18 +215,18 @@ struct sent_load {
 /* What a command inside the EXEC was for. */
 enum expect_kind {
         EXPECT_NOTHING,
-        EXPECT_WRITE,       /* of writes[index]; an error fails that account */
-        EXPECT_SOURCE,      /* HGET _src of writes[index] */
-        EXPECT_LOAD,        /* HMGET of loads[index] */
-        EXPECT_LEFT,        /* SISMEMBER of loads[index] */
-        EXPECT_CLAIM_LOW,   /* HSETNX own low: 1 = first claim ever */
-        EXPECT_CLAIM_OWN,   /* HGETALL own */
-        EXPECT_CLAIM_GONE,  /* HGETALL gone */
-        EXPECT_CLAIM_LEFT,  /* SCARD optout */
-        EXPECT_EXISTS,      /* edge number index of the partition's fire */
+        EXPECT_WRITE,      /* of writes[index]; an error fails that account */
+        EXPECT_SOURCE,     /* HGET _src of writes[index] */
+        EXPECT_LOAD,       /* HMGET of loads[index] */
+        EXPECT_LEFT,       /* SISMEMBER of loads[index] */
+        EXPECT_CLAIM_LOW,  /* HSETNX own low: 1 = first claim ever */
+        EXPECT_CLAIM_OWN,  /* HGETALL own */
+        EXPECT_CLAIM_GONE, /* HGETALL gone */
+        EXPECT_CLAIM_LEFT, /* SCARD optout */
+        EXPECT_EXISTS,     /* edge number index of the partition's fire */
         EXPECT_SSCAN,
-        EXPECT_BOARD_CARD,  /* of window index */
-        EXPECT_BOARD_RANK   /* of window index / 4, rank number index % 4 */
+        EXPECT_BOARD_CARD, /* of window index */
+        EXPECT_BOARD_RANK  /* of window index / 4, rank number index % 4 */
 };
 struct expect {
         uint8_t kind;
@@ -269,7 +272,8 @@ struct lane {
         struct batch *batch; /* ingest.c */
         struct slabs *slabs;
         struct decoder *decoder;
-        wall_ms_t now_ms; /* what scores are computed for: the wall clock, or the log's highest time; never falls */
+        wall_ms_t now_ms; /* what scores are computed for: the wall clock, or the log's highest time; never
+                             falls */
         wall_ms_t wall_ms;
         mono_us_t now_us;
         bool stopping, stop_answered;
@@ -279,6 +283,7 @@ struct lane {
         bool link_was_up;
         mono_us_t connect_us; /* not before */
         unsigned connect_tries;
+        mono_us_t ping_us;    /* send something, at the latest */
         mono_us_t backoff_us; /* no EXEC before: Redis said OOM, READONLY, LOADING ... */
         struct pipeline pipeline;
         struct buf out;
@@ -290,7 +295,7 @@ struct lane {
         bool boards_sent, boards_fresh;
         struct sweeper *sweeper;
 
-        size_t cold_bytes;  /* histories and parkings */
+        size_t cold_bytes; /* histories and parkings */
         size_t parked_bytes;
         int64_t memory_share; /* of memory_limit */
         char key[512];        /* "clout:a:" and room for an id */
@@ -312,11 +317,13 @@ struct batch *batch_new(struct lane *lane);
 struct partition *partition_new(struct lane *lane, int32_t id);
 struct partition *partition_free(struct partition *p);
 void partition_set_phase(struct partition *p, enum partition_phase phase);
-void partition_forget(struct partition *p);                         /* drop its memory */
+void partition_forget(struct partition *p);                          /* drop its memory */
 void partition_stop(struct partition *p, const char *reason_static); /* STOPPED: an operator decides */
 void partition_step(struct partition *p);
-void partition_claimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left);
-void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left);
+void partition_claimed(struct partition *p, const struct reply *own, const struct reply *gone,
+                       int64_t n_left);
+void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone,
+                         int64_t n_left);
 void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low);
 void partition_taken(struct partition *p, bool by_ourselves);
 bool partition_counts(const struct partition *p); /* whether records are to be counted */
@@ -325,12 +332,14 @@ void partition_waits(struct partition *p);        /* something new waits for a c
 void partition_cut_resolved(struct partition *p, struct record *record);
 void partition_fire_resolved(struct partition *p, struct record *record);
 bool partition_low_is_due(const struct partition *p);
-bool partition_saved(const struct partition *p);  /* nothing that was counted is missing in Redis, low included */
+bool partition_saved(
+        const struct partition *p); /* nothing that was counted is missing in Redis, low included */
 void partition_new_token(struct partition *p);
 
 /* account.c */
 struct record *account_of(struct partition *p, uint32_t number);
-void account_event(struct partition *p, uint32_t number, const struct parked_event *event, bool several_lines);
+void account_event(struct partition *p, uint32_t number, const struct parked_event *event,
+                   bool several_lines);
 size_t account_cold_bytes(const struct record *record); /* of a resident account */
 uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want);
 void account_remove(struct partition *p, uint32_t number);
@@ -349,7 +358,8 @@ const char *account_key(struct lane *lane, const char *id, size_t id_len, size_t
 
 /* store.c */
 void store_step(struct lane *lane);
-void store_drop_partition(struct lane *lane, const struct partition *p); /* forget it in the pipeline under way */
+void store_drop_partition(struct lane *lane,
+                          const struct partition *p); /* forget it in the pipeline under way */
 void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, struct partition *p);
 
 /* due.c */
@@ -374,11 +384,12 @@ void leave_put_drops(struct partition *p, int64_t low); /* HDEL of entries that 
 void gone_read(struct gone *gone, const struct reply *list);
 
 /* board.c */
-void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id, size_t id_len,
-                  const int64_t *points, const bool *changed, bool unknown, uint16_t had);
+void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,
+                  size_t id_len, const int64_t *points, const bool *changed, bool unknown, uint16_t had);
 void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t write_index);
 bool board_belongs(const struct partition *p, size_t window, int64_t points, const char *id, size_t id_len);
-void board_check(struct partition *p, uint32_t number); /* dirty if a board does not show the account as it should */
+void board_check(struct partition *p,
+                 uint32_t number); /* dirty if a board does not show the account as it should */
 void board_step(struct lane *lane);
 void board_requests(struct lane *lane);
 void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leave.c - who left, without saying who.
  *
- * Of an account that left, only a keyed hash stays in Redis: the first 16 bytes of HMAC-SHA256(salt, id).  The salt is
- * in the configuration, not in Redis, so the set alone does not tell whether a name is in it.  The positions of those
- * who have no hash to keep them (left, or back without an event) lie in `gone` until `low` has passed them: they keep a
- * replay from showing again what was forgotten. */
+ * Of an account that left, only a keyed hash stays in Redis: the first 16 bytes of HMAC-SHA256(salt, id). The
+ * salt is in the configuration, not in Redis, so the set alone does not tell whether a name is in it.  The
+ * positions of those who have no hash to keep them (left, or back without an event) lie in `gone` until `low`
+ * has passed them: they keep a replay from showing again what was forgotten. */
+#include "lane_internal.h"
+#include "resp.h"
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdlib.h>
 #include <string.h>
-#include "lane_internal.h"
-#include "resp.h"
 
 void leave_salted(const struct lane *lane, const char *id, size_t id_len, uint8_t *ret_salted)
 {
@@ -19,8 +19,8 @@ void leave_salted(const struct lane *lane, const char *id, size_t id_len, uint8_
         unsigned digest_len = 0;
 
         CHECK(conf->optout_salt != NULL); /* the start and ingest.c see to it */
-        CHECK(HMAC(EVP_sha256(), conf->optout_salt, (int)conf->optout_salt_len, (const unsigned char *)id, id_len,
-                   digest, &digest_len) != NULL);
+        CHECK(HMAC(EVP_sha256(), conf->optout_salt, (int)conf->optout_salt_len, (const unsigned char *)id,
+                   id_len, digest, &digest_len) != NULL);
         memcpy(ret_salted, digest, SALTED_LEN);
 }
 

@@ -45,16 +45,18 @@ static void send_again_later(struct letters *letters, struct letter *letter)
         letters->again = letter;
         (void)pthread_mutex_unlock(&letters->lock);
         /* relaxed: stands for itself */
-        atomic_store_explicit(&letters->telemetry->condition[CONDITION_DEAD_LETTERS], false, memory_order_relaxed);
+        atomic_store_explicit(&letters->telemetry->condition[CONDITION_DEAD_LETTERS], false,
+                              memory_order_relaxed);
 }
 
 static void complain(const struct letters *letters, const struct letter *letter, const char *why)
 {
         static struct log_limit limit;
 
-        log_limited(&limit, LOG_LEVEL_ERROR, "the dead-letter topic does not take a rejected event; trying again",
-                    "dead_letter_topic", "%s", letters->conf->kafka_dead_letter_topic, "partition", "%d",
-                    letter->partition, "offset", "%" PRId64, letter->offset, "why", "%s", why, NULL);
+        log_limited(&limit, LOG_LEVEL_ERROR,
+                    "the dead-letter topic does not take a rejected event; trying again", "dead_letter_topic",
+                    "%s", letters->conf->kafka_dead_letter_topic, "partition", "%d", letter->partition,
+                    "offset", "%" PRId64, letter->offset, "why", "%s", why, NULL);
 }
 
 static rd_kafka_headers_t *make_headers(const struct letters *letters, const struct letter *letter)
@@ -77,10 +79,11 @@ static void post(struct letters *letters, struct letter *letter)
 {
         rd_kafka_headers_t *headers = make_headers(letters, letter);
         char *key = letter->bytes, *value = letter->bytes + letter->key_len;
-        const rd_kafka_resp_err_t err = rd_kafka_producev(
-                letters->producer, RD_KAFKA_V_TOPIC(letters->conf->kafka_dead_letter_topic),
-                RD_KAFKA_V_KEY(letter->has_key ? key : NULL, letter->key_len), RD_KAFKA_V_VALUE(value, letter->value_len),
-                RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(letter), RD_KAFKA_V_END);
+        const rd_kafka_resp_err_t err =
+                rd_kafka_producev(letters->producer, RD_KAFKA_V_TOPIC(letters->conf->kafka_dead_letter_topic),
+                                  RD_KAFKA_V_KEY(letter->has_key ? key : NULL, letter->key_len),
+                                  RD_KAFKA_V_VALUE(value, letter->value_len), RD_KAFKA_V_HEADERS(headers),
+                                  RD_KAFKA_V_OPAQUE(letter), RD_KAFKA_V_END);
 
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
                 rd_kafka_headers_destroy(headers);
@@ -100,15 +103,19 @@ static void delivery_report(rd_kafka_t *producer, const rd_kafka_message_t *mess
                 send_again_later(letters, letter);
                 return;
         }
-        /* relaxed, all: counters that publish nothing else; a lane that reads an old one waits a little longer. */
-        atomic_store_explicit(&letters->telemetry->condition[CONDITION_DEAD_LETTERS], true, memory_order_relaxed);
+        /* relaxed, all: counters that publish nothing else; a lane that reads an old one waits a little
+         * longer. */
+        atomic_store_explicit(&letters->telemetry->condition[CONDITION_DEAD_LETTERS], true,
+                              memory_order_relaxed);
         atomic_fetch_sub_explicit(&letters->bytes, (int64_t)letter_bytes(letter), memory_order_relaxed);
-        atomic_fetch_sub_explicit(&letters->pending[letter->partition][letter->slot], 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&letters->pending[letter->partition][letter->slot], 1,
+                                  memory_order_relaxed);
         free(letter);
 }
 
-enum cloutd_err letters_open(const struct conf *conf, struct telemetry *telemetry, rd_kafka_conf_t *producer_conf,
-                             struct letters **ret_letters, struct errmsg *reterr)
+enum cloutd_err letters_open(const struct conf *conf, struct telemetry *telemetry,
+                             rd_kafka_conf_t *producer_conf, struct letters **ret_letters,
+                             struct errmsg *reterr)
 {
         struct letters *letters = calloc(1, sizeof *letters);
         char why[256];
@@ -128,8 +135,9 @@ enum cloutd_err letters_open(const struct conf *conf, struct telemetry *telemetr
         letters->pending = calloc(telemetry->n_partitions, sizeof *letters->pending);
         rd_kafka_conf_set_dr_msg_cb(producer_conf, delivery_report);
         rd_kafka_conf_set_opaque(producer_conf, letters);
-        letters->producer =
-                letters->pending != NULL ? rd_kafka_new(RD_KAFKA_PRODUCER, producer_conf, why, sizeof why) : NULL;
+        letters->producer = letters->pending != NULL
+                                    ? rd_kafka_new(RD_KAFKA_PRODUCER, producer_conf, why, sizeof why)
+                                    : NULL;
         if (letters->producer == NULL) {
                 rd_kafka_conf_destroy(producer_conf);
                 (void)letters_close(letters);
@@ -162,8 +170,8 @@ struct letters *letters_close(struct letters *letters)
         return NULL;
 }
 
-void letters_send(struct letters *letters, const struct log_record *record, unsigned slot, const char *line, size_t len,
-                  uint64_t line_number, enum reject reason)
+void letters_send(struct letters *letters, const struct log_record *record, unsigned slot, const char *line,
+                  size_t len, uint64_t line_number, enum reject reason)
 {
         struct letter *letter;
 

@@ -1,27 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - cloutd: options, signals, and the order in which things start and stop. */
-#include <argp.h>
-#include <inttypes.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include "cloutd/conf.h"
 #include "cloutd/err.h"
 #include "cloutd/http.h"
 #include "cloutd/kafka.h"
 #include "cloutd/policy.h"
 #include "cloutd/telemetry.h"
+#include <argp.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #ifdef CLOUTD_HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
 #endif
 
 #ifdef CLOUTD_HAVE_JEMALLOC
-/* librdkafka allocates each message in one thread and frees it in another.  Deep thread caches and few arenas take that
- * from 341 to 213 ns a message (docs/performance.md); memory goes back to the system after half a minute. */
+/* librdkafka allocates each message in one thread and frees it in another.  Deep thread caches and few arenas
+ * take that from 341 to 213 ns a message (docs/performance.md); memory goes back to the system after half a
+ * minute. */
 extern const char *malloc_conf;
-const char *malloc_conf = "narenas:2,tcache_nslots_small_max:2000,lg_tcache_nslots_mul:4,dirty_decay_ms:30000,"
-                          "muzzy_decay_ms:0,background_thread:false";
+const char *malloc_conf =
+        "narenas:2,tcache_nslots_small_max:2000,lg_tcache_nslots_mul:4,dirty_decay_ms:30000,"
+        "muzzy_decay_ms:0,background_thread:false";
 #endif
 
 const char *argp_program_version = "cloutd " CLOUTD_VERSION;
@@ -84,11 +86,11 @@ static int complain(enum cloutd_err err, const struct errmsg *errmsg)
 /* The books: every line that was consumed is one of these. */
 static void log_books(const struct telemetry *telemetry)
 {
-        log_line(LOG_LEVEL_INFO, "stopped", "messages", "%" PRIu64, telemetry_sum(telemetry, LANE_MESSAGES), "scored",
-                 "%" PRIu64, telemetry_sum(telemetry, LANE_SCORED), "unscored", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_UNSCORED), "self", "%" PRIu64, telemetry_sum(telemetry, LANE_SELF), "late",
-                 "%" PRIu64, telemetry_sum(telemetry, LANE_LATE), "opted_out", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_OPTED_OUT), "control", "%" PRIu64,
+        log_line(LOG_LEVEL_INFO, "stopped", "messages", "%" PRIu64, telemetry_sum(telemetry, LANE_MESSAGES),
+                 "scored", "%" PRIu64, telemetry_sum(telemetry, LANE_SCORED), "unscored", "%" PRIu64,
+                 telemetry_sum(telemetry, LANE_UNSCORED), "self", "%" PRIu64,
+                 telemetry_sum(telemetry, LANE_SELF), "late", "%" PRIu64, telemetry_sum(telemetry, LANE_LATE),
+                 "opted_out", "%" PRIu64, telemetry_sum(telemetry, LANE_OPTED_OUT), "control", "%" PRIu64,
                  telemetry_sum(telemetry, LANE_CONTROL), "rejected", "%" PRIu64,
                  telemetry_sum(telemetry, LANE_REJECTED), "replayed", "%" PRIu64,
                  telemetry_sum(telemetry, LANE_REPLAYED), "account_writes", "%" PRIu64,
@@ -111,9 +113,9 @@ static int run(const struct options *options, const struct conf *conf, const str
                 return complain(err, &(struct errmsg){"out of memory"});
         }
         telemetry->started_ms = clock_wall_ms();
-        log_line(LOG_LEVEL_INFO, "starting", "version", "%s", CLOUTD_VERSION, "config", "%s", options->config, "topic",
-                 "%s", conf->kafka_topic, "group", "%s", conf->kafka_group, "policy", "%s", policy->name,
-                 "policy_version", "%s", policy->version, "lanes", "%d", conf->lanes, NULL);
+        log_line(LOG_LEVEL_INFO, "starting", "version", "%s", CLOUTD_VERSION, "config", "%s", options->config,
+                 "topic", "%s", conf->kafka_topic, "group", "%s", conf->kafka_group, "policy", "%s",
+                 policy->name, "policy_version", "%s", policy->version, "lanes", "%d", conf->lanes, NULL);
         err = http_open(telemetry, &http, &errmsg);
         if (err == CLOUTD_OK)
                 err = kafka_open(conf, policy, telemetry, should_stop, &kafka, &errmsg);
@@ -137,16 +139,22 @@ int main(int argc, char **argv)
 {
         static const struct argp_option known[] = {
                 {"config", 'c', "FILE", 0, "the configuration; conf/cloutd.yaml documents every key", 0},
-                {"check-config", 'k', NULL, 0, "check the configuration and all that it names, then exit: 0, or 78", 0},
+                {"check-config", 'k', NULL, 0,
+                 "check the configuration and all that it names, then exit: 0, or 78", 0},
                 {"until-end", 'u', NULL, 0, "read up to where the topic ends now, flush, commit and exit", 0},
                 {0},
         };
-        static const struct argp argp = {
-                known, parse_option, NULL,
-                "Reads interaction events from Kafka and keeps live scores in Redis, in the foreground, logging to stderr."
-                "\vExit status: 0 stopped as asked; 64 wrong usage; 69 Kafka or Redis refused for good; 70 internal error; "
-                "78 bad configuration or policy.",
-                NULL, NULL, NULL};
+        static const struct argp argp = {known,
+                                         parse_option,
+                                         NULL,
+                                         "Reads interaction events from Kafka and keeps live scores in "
+                                         "Redis, in the foreground, logging to stderr."
+                                         "\vExit status: 0 stopped as asked; 64 wrong usage; 69 Kafka or "
+                                         "Redis refused for good; 70 internal error; "
+                                         "78 bad configuration or policy.",
+                                         NULL,
+                                         NULL,
+                                         NULL};
         const struct sigaction stop = {.sa_handler = on_signal};
         const struct sigaction ignore = {.sa_handler = SIG_IGN};
         struct options options = {0};

@@ -7,20 +7,22 @@
  *   OWNED ◄── given back ── REVOKED ◄── revoked ── OWNED              (TAKEN ──after a while──► UNCLAIMED)
  *   any ── log or Redis does not fit ──► STOPPED
  *
- * A cut is the unit of progress: all accounts that are dirty, or wait to be loaded, when it opens at position R are
- * written, with whatever they have counted by then.  When the last is acknowledged, everything below R is in Redis
+ * A cut is the unit of progress: all accounts that are dirty, or wait to be loaded, when it opens at position
+ * R are written, with whatever they have counted by then.  When the last is acknowledged, everything below R
+ * is in Redis
  * (`done`), and `low` says so with the next EXEC: never with one that carries accounts of the same cut. */
+#include "lane_internal.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "lane_internal.h"
 
-#define LOW_ALONE_US       INT64_C(500000)
-#define TAKEN_WAIT_MIN_US  INT64_C(200000)
-#define TAKEN_WAIT_MAX_US  INT64_C(30000000)
-#define COALESCE_LONG_US   INT64_C(2000000) /* between cuts while the lag is long: nobody waits for stale scores */
-#define TAKEN_COMPLAIN     3
+#define LOW_ALONE_US      INT64_C(500000)
+#define TAKEN_WAIT_MIN_US INT64_C(200000)
+#define TAKEN_WAIT_MAX_US INT64_C(30000000)
+#define COALESCE_LONG_US \
+        INT64_C(2000000) /* between cuts while the lag is long: nobody waits for stale scores */
+#define TAKEN_COMPLAIN 3
 
 static char *make_key(const struct lane *lane, const char *kind, int32_t id)
 {
@@ -104,8 +106,9 @@ void partition_set_phase(struct partition *p, enum partition_phase phase)
 {
         if (p->phase == phase)
                 return;
-        log_line(LOG_LEVEL_DEBUG, "partition", "partition", "%d", p->id, "from", "%s", partition_phase_text(p->phase),
-                 "to", "%s", partition_phase_text(phase), "next", "%" PRId64, p->next, "low", "%" PRId64, p->low, NULL);
+        log_line(LOG_LEVEL_DEBUG, "partition", "partition", "%d", p->id, "from", "%s",
+                 partition_phase_text(p->phase), "to", "%s", partition_phase_text(phase), "next", "%" PRId64,
+                 p->next, "low", "%" PRId64, p->low, NULL);
         p->phase = phase;
         atomic_store_explicit(&p->telemetry->phase, (int)phase, memory_order_relaxed);
 }
@@ -146,8 +149,8 @@ void partition_forget(struct partition *p)
 void partition_stop(struct partition *p, const char *reason_static)
 {
         log_line(LOG_LEVEL_ERROR, "partition stopped: an operator must decide", "topic", "%s",
-                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "next", "%" PRId64, p->next, "reason",
-                 "%s", reason_static, NULL);
+                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "next", "%" PRId64, p->next,
+                 "reason", "%s", reason_static, NULL);
         atomic_store_explicit(&p->telemetry->stopped_reason, reason_static, memory_order_relaxed);
         partition_set_phase(p, PARTITION_STOPPED);
 }
@@ -256,14 +259,16 @@ static void cut_close(struct partition *p)
                 const struct sample *sample = &p->samples[p->sample_first];
 
                 if (sample->record_ms >= 0)
-                        histogram_add_us(&lane->telemetry->since_record, (lane->wall_ms - sample->record_ms) * 1000);
+                        histogram_add_us(&lane->telemetry->since_record,
+                                         (lane->wall_ms - sample->record_ms) * 1000);
                 histogram_add_us(&lane->telemetry->since_arrival, lane->now_us - sample->arrival_us);
                 p->sample_first = (p->sample_first + 1) % SAMPLES;
                 p->n_samples--;
         }
 }
 
-/* More than two seconds behind at the present rate: scores are old anyway, so write each account less often. */
+/* More than two seconds behind at the present rate: scores are old anyway, so write each account less often.
+ */
 static bool lag_is_long(const struct partition *p)
 {
         const int64_t end = p->lane->env->end_offset(p->lane->env->ctx, p->id);
@@ -352,8 +357,8 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
         p->virgin = p->first_claim;
         p->claim_tries = 0;
         partition_set_phase(p, PARTITION_OWNED);
-        log_line(LOG_LEVEL_INFO, "partition claimed", "topic", "%s", p->lane->shared->conf->kafka_topic, "partition",
-                 "%d", p->id, "low", "%" PRId64, p->low, "epoch", "%" PRId64, p->epoch, NULL);
+        log_line(LOG_LEVEL_INFO, "partition claimed", "topic", "%s", p->lane->shared->conf->kafka_topic,
+                 "partition", "%d", p->id, "low", "%" PRId64, p->low, "epoch", "%" PRId64, p->epoch, NULL);
         if (p->claim_answered) {
                 p->seek_wanted = true;
         } else {
@@ -367,26 +372,30 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
 void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low)
 {
         lane_count(p->lane->telemetry, LANE_REDIS_ROLLBACKS, 1);
-        log_line(LOG_LEVEL_WARNING, "Redis went back in time; its accounts are written again and the log is read again",
-                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_was", "%" PRId64,
-                 p->low, "low_is", "%" PRId64, seen_low >= 0 ? seen_low : p->first, "next", "%" PRId64, p->next, NULL);
+        log_line(LOG_LEVEL_WARNING,
+                 "Redis went back in time; its accounts are written again and the log is read again", "topic",
+                 "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_was", "%" PRId64,
+                 p->low, "low_is", "%" PRId64, seen_low >= 0 ? seen_low : p->first, "next", "%" PRId64,
+                 p->next, NULL);
         p->seen_epoch = seen_epoch;
         p->seen_low = seen_low;
         partition_set_phase(p, PARTITION_WENTBACK);
 }
 
-void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left)
+void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone,
+                         int64_t n_left)
 {
         const uint32_t end = table_end(p->table);
 
-        /* Memory is kept: it is at least as new as what Redis still has.  Everything in it is to be written again, and
-         * what waited for Redis is read again from the log. */
+        /* Memory is kept: it is at least as new as what Redis still has.  Everything in it is to be written
+         * again, and what waited for Redis is read again from the log. */
         clear_lists(p);
         for (uint32_t number = 1; number < end; number++) {
                 struct record *record = account_of(p, number);
                 const enum record_phase phase = record_phase(record);
 
-                record->flags &= (uint16_t)~(RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_INFLIGHT | RECORD_IN_BATCH);
+                record->flags &=
+                        (uint16_t) ~(RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_INFLIGHT | RECORD_IN_BATCH);
                 if (phase == RECORD_WANTED || phase == RECORD_ASKED) {
                         account_remove(p, number);
                 } else if (phase != RECORD_FREE) {
@@ -408,9 +417,9 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
         p->seek_wanted = true;
         partition_waits(p);
         partition_set_phase(p, PARTITION_OWNED);
-        log_line(LOG_LEVEL_NOTICE, "partition claimed again", "topic", "%s", p->lane->shared->conf->kafka_topic,
-                 "partition", "%d", p->id, "low", "%" PRId64, p->low, "accounts_rewritten", "%zu",
-                 table_count(p->table), NULL);
+        log_line(LOG_LEVEL_NOTICE, "partition claimed again", "topic", "%s",
+                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low", "%" PRId64, p->low,
+                 "accounts_rewritten", "%zu", table_count(p->table), NULL);
 }
 
 void partition_taken(struct partition *p, bool by_ourselves)
@@ -451,8 +460,8 @@ void partition_taken(struct partition *p, bool by_ourselves)
                  p->taken_in_a_row > TAKEN_COMPLAIN
                          ? "partition taken by another owner again and again: do two groups share a prefix?"
                          : "partition taken by another owner",
-                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "claim_again_ms",
-                 "%" PRId64, wait_us / 1000, NULL);
+                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id,
+                 "claim_again_ms", "%" PRId64, wait_us / 1000, NULL);
         partition_set_phase(p, PARTITION_TAKEN);
 }
 

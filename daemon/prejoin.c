@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cloutd/prejoin.h"
+#include "cloutd/clock.h"
+#include "cloutd/redis_connect.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
-#include "cloutd/clock.h"
-#include "cloutd/redis_connect.h"
 
-#define TIMEOUT_MS     5000
-#define CLOCK_SKEW_MS  5000
+#define TIMEOUT_MS    5000
+#define CLOCK_SKEW_MS 5000
 
 /* The value of "name:" in INFO's text; cut at the line's end. */
 static bool info_field(const char *info, const char *name, char *buf, size_t buf_bytes)
@@ -41,10 +41,13 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
             strcmp(value, "0") != 0)
                 err = fail(reterr, CLOUTD_EAGAIN, "Redis is loading its data");
         else if (info_field(reply->str, "\nrole:", value, sizeof value) && strcmp(value, "master") != 0)
-                err = fail(reterr, CLOUTD_EREFUSED, "Redis is a %s: redis.address must name the primary", value);
-        else if (info_field(reply->str, "\nmaxmemory_policy:", value, sizeof value) && strcmp(value, "noeviction") != 0)
+                err = fail(reterr, CLOUTD_EREFUSED, "Redis is a %s: redis.address must name the primary",
+                           value);
+        else if (info_field(reply->str, "\nmaxmemory_policy:", value, sizeof value) &&
+                 strcmp(value, "noeviction") != 0)
                 err = fail(reterr, CLOUTD_EREFUSED,
-                           "Redis has maxmemory-policy %s: set it to noeviction (an evicted account cannot be told "
+                           "Redis has maxmemory-policy %s: set it to noeviction (an evicted account cannot "
+                           "be told "
                            "from one that never was)",
                            value);
         freeReplyObject(reply);
@@ -57,7 +60,8 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
         freeReplyObject(reply);
         if (skew_ms > CLOCK_SKEW_MS || skew_ms < -CLOCK_SKEW_MS - 1000)
                 return fail(reterr, CLOUTD_EREFUSED,
-                            "the clock of Redis is %+" PRId64 " s away from ours: scores would slide at the wrong time",
+                            "the clock of Redis is %+" PRId64
+                            " s away from ours: scores would slide at the wrong time",
                             skew_ms / 1000);
         return CLOUTD_OK;
 }
@@ -71,7 +75,8 @@ static enum cloutd_err check_mode(redisContext *redis, const struct conf *conf, 
                 return err;
         if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, "keyed") != 0)
                 err = fail(reterr, CLOUTD_ECONF,
-                           "%smode in Redis is '%s': accounts fed from several partitions are not supported by this "
+                           "%smode in Redis is '%s': accounts fed from several partitions are not supported "
+                           "by this "
                            "release",
                            conf->redis_prefix, reply->str);
         freeReplyObject(reply);
@@ -95,9 +100,10 @@ static enum cloutd_err check_salt(redisContext *redis, const struct conf *conf, 
                 err = fail(reterr, CLOUTD_ECONF,
                            "people have left under a salt, and none is configured: set optout_salt_file");
         else if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, check) != 0)
-                err = fail(reterr, CLOUTD_ECONF,
-                           "optout_salt_file: this is not the salt under which people have left (%ssalt_check)",
-                           conf->redis_prefix);
+                err = fail(
+                        reterr, CLOUTD_ECONF,
+                        "optout_salt_file: this is not the salt under which people have left (%ssalt_check)",
+                        conf->redis_prefix);
         freeReplyObject(reply);
         if (err != CLOUTD_OK || conf->optout_salt == NULL)
                 return err;
@@ -107,8 +113,8 @@ static enum cloutd_err check_salt(redisContext *redis, const struct conf *conf, 
         return err;
 }
 
-static enum cloutd_err publish_policy(redisContext *redis, const struct conf *conf, const struct policy *policy,
-                                      struct errmsg *reterr)
+static enum cloutd_err publish_policy(redisContext *redis, const struct conf *conf,
+                                      const struct policy *policy, struct errmsg *reterr)
 {
         redisReply *reply;
         enum cloutd_err err = redis_run(redis, &reply, reterr, "SET %spolicy:%s %s", conf->redis_prefix,
@@ -124,15 +130,15 @@ static enum cloutd_err publish_policy(redisContext *redis, const struct conf *co
 }
 
 /* Give the partition a number, once: read it, else take the next and keep whichever was first. */
-static enum cloutd_err agree_source(redisContext *redis, const struct conf *conf, int partition, uint32_t *ret,
-                                    struct errmsg *reterr)
+static enum cloutd_err agree_source(redisContext *redis, const struct conf *conf, int partition,
+                                    uint32_t *ret, struct errmsg *reterr)
 {
         redisReply *reply;
         enum cloutd_err err;
 
         for (int round = 0; round < 2; round++) {
-                err = redis_run(redis, &reply, reterr, "HGET %ssources %s:%d", conf->redis_prefix, conf->kafka_topic,
-                                partition);
+                err = redis_run(redis, &reply, reterr, "HGET %ssources %s:%d", conf->redis_prefix,
+                                conf->kafka_topic, partition);
                 if (err != CLOUTD_OK)
                         return err;
                 if (reply->type == REDIS_REPLY_STRING) {
@@ -157,17 +163,18 @@ static enum cloutd_err agree_source(redisContext *redis, const struct conf *conf
 }
 
 /* The start of the partition's first claim, agreed by whoever came first. */
-static enum cloutd_err agree_start(redisContext *redis, const struct conf *conf, int partition, int64_t offset,
-                                   int64_t *ret, struct errmsg *reterr)
+static enum cloutd_err agree_start(redisContext *redis, const struct conf *conf, int partition,
+                                   int64_t offset, int64_t *ret, struct errmsg *reterr)
 {
         redisReply *reply;
-        enum cloutd_err err = redis_run(redis, &reply, reterr, "HSETNX %sstart:%s %d %lld", conf->redis_prefix,
-                                        conf->kafka_topic, partition, (long long)offset);
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "HSETNX %sstart:%s %d %lld",
+                                        conf->redis_prefix, conf->kafka_topic, partition, (long long)offset);
 
         if (err != CLOUTD_OK)
                 return err;
         freeReplyObject(reply);
-        err = redis_run(redis, &reply, reterr, "HGET %sstart:%s %d", conf->redis_prefix, conf->kafka_topic, partition);
+        err = redis_run(redis, &reply, reterr, "HGET %sstart:%s %d", conf->redis_prefix, conf->kafka_topic,
+                        partition);
         if (err != CLOUTD_OK)
                 return err;
         *ret = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : offset;
@@ -180,8 +187,8 @@ static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf,
 {
         char ours[17];
         redisReply *reply;
-        enum cloutd_err err = redis_run(redis, &reply, reterr, "HMGET %sown:%s:%d f now low", conf->redis_prefix,
-                                        conf->kafka_topic, partition);
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "HMGET %sown:%s:%d f now low",
+                                        conf->redis_prefix, conf->kafka_topic, partition);
 
         if (err != CLOUTD_OK)
                 return err;
@@ -189,7 +196,8 @@ static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf,
         if (reply->element[0]->type == REDIS_REPLY_STRING && strcmp(reply->element[0]->str, ours) != 0)
                 err = fail(reterr, CLOUTD_ECONF,
                            "%sown:%s:%d in Redis was counted under another layout (types, tiers, windows or "
-                           "max_clock_skew differ): rebuild under another redis.prefix and switch readers, or restore "
+                           "max_clock_skew differ): rebuild under another redis.prefix and switch readers, "
+                           "or restore "
                            "the old settings",
                            conf->redis_prefix, conf->kafka_topic, partition);
         if (reply->element[1]->type == REDIS_REPLY_STRING) {
@@ -223,8 +231,8 @@ static enum cloutd_err agree(redisContext *redis, const struct conf *conf, const
         return err;
 }
 
-enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, const int64_t *offsets, int n_partitions,
-                        struct prejoin *ret_prejoin, struct errmsg *reterr)
+enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, const int64_t *offsets,
+                        int n_partitions, struct prejoin *ret_prejoin, struct errmsg *reterr)
 {
         struct prejoin p = {.n_partitions = n_partitions};
         redisContext *redis;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "redis_link.h"
+#include "buf.h"
+#include "resp.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include "buf.h"
-#include "resp.h"
 
 #define CONNECT_TIMEOUT_US INT64_C(3000000)
 
@@ -94,7 +94,8 @@ static int link_check_connected(struct hiredis_link *link)
         if (poll(&fd, 1, 0) <= 0)
                 return 0;
         if (getsockopt(link->context->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
-                (void)snprintf(link->link.error, sizeof link->link.error, "%s", strerror(error != 0 ? error : errno));
+                (void)snprintf(link->link.error, sizeof link->link.error, "%s",
+                               strerror(error != 0 ? error : errno));
                 return -1;
         }
         return 1;
@@ -116,7 +117,8 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
                         return LINK_DOWN;
                 }
                 if (connected == 0)
-                        return now > link->give_up_us ? link_broken(base, "timed out while connecting") : base->state;
+                        return now > link->give_up_us ? link_broken(base, "timed out while connecting")
+                                                      : base->state;
                 link->connected = true;
                 if (link->conf->redis_password == NULL)
                         base->state = LINK_UP;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* redis_link.h - one connection to Redis that never blocks.
  *
- * The lane sees a byte pipe with an answer parser at its end and is told when the pipe broke; nothing here knows what
- * the bytes mean.  The operations stand in a table so that a test can put a simulated server behind the same lane. */
+ * The lane sees a byte pipe with an answer parser at its end and is told when the pipe broke; nothing here
+ * knows what the bytes mean.  The operations stand in a table so that a test can put a simulated server
+ * behind the same lane. */
 #ifndef CLOUTD_REDIS_LINK_H
 #define CLOUTD_REDIS_LINK_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include "cloutd/clock.h"
 #include "cloutd/conf.h"
 #include "cloutd/err.h"
 #include "reply.h"
+#include <stdbool.h>
+#include <stddef.h>
 
 enum link_state {
         LINK_DOWN,       /* broken or refused; error says why.  link_connect() tries again */
@@ -22,7 +23,8 @@ enum link_state {
 struct redis_link;
 struct redis_link_ops {
         void (*connect)(struct redis_link *link, mono_us_t now);
-        enum link_state (*pump)(struct redis_link *link, mono_us_t now); /* move bytes both ways, as many as go */
+        enum link_state (*pump)(struct redis_link *link,
+                                mono_us_t now); /* move bytes both ways, as many as go */
         void (*send)(struct redis_link *link, const char *data, size_t len); /* copies; goes out with pump */
         void (*close)(struct redis_link *link); /* everything not answered yet has an unknown outcome */
         int (*poll_fd)(const struct redis_link *link, short *ret_events); /* -1: nothing to wait for */
@@ -32,12 +34,13 @@ struct redis_link_ops {
 struct redis_link {
         const struct redis_link_ops *ops;
         enum link_state state;
-        struct arena *arena;   /* of the replies; emptied by whoever reads them */
-        redisReader *reader;   /* new for each connection */
-        char error[256];       /* why it is down */
+        struct arena *arena; /* of the replies; emptied by whoever reads them */
+        redisReader *reader; /* new for each connection */
+        char error[256];     /* why it is down */
 };
 
-/* A link by hiredis to @conf's Redis (borrowed); NULL when out of memory.  Nothing is sent before ->connect. */
+/* A link by hiredis to @conf's Redis (borrowed); NULL when out of memory.  Nothing is sent before ->connect.
+ */
 struct redis_link *redis_link_new(const struct conf *conf);
 struct redis_link *redis_link_free(struct redis_link *link);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "reply.h"
+#include "cloutd/err.h"
 #include <stdlib.h>
 #include <string.h>
-#include "cloutd/err.h"
 
 #define BLOCK_BYTES ((size_t)64 << 10)
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* reply.h - what Redis answered, parsed by hiredis's reader into memory that is given back all at once.
  *
- * A pipeline brings thousands of replies, nearly all of them small integers.  hiredis would allocate and free each;
- * we hand its reader functions of our own that take them from an arena, emptied when the pipeline is done. */
+ * A pipeline brings thousands of replies, nearly all of them small integers.  hiredis would allocate and free
+ * each; we hand its reader functions of our own that take them from an arena, emptied when the pipeline is
+ * done. */
 #ifndef CLOUTD_REPLY_H
 #define CLOUTD_REPLY_H
 

@@ -5,9 +5,9 @@
 #ifndef CLOUTD_RESP_H
 #define CLOUTD_RESP_H
 
+#include "buf.h"
 #include <stddef.h>
 #include <stdint.h>
-#include "buf.h"
 
 /* Decimal digits of @v to @p; returns the end.  At most 20 bytes. */
 static inline char *put_i64(char *p, int64_t v)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cloutd/state.h"
+#include "leb128.h"
 #include <string.h>
 #include <xxhash.h>
-#include "leb128.h"
 
 uint64_t account_hash(const char *id, size_t id_len)
 {

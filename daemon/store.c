@@ -6,28 +6,27 @@
  *   MULTI                                              [left out when there is nothing to write or read]
  *     HDEL gone ..  HSET/DEL/ZADD/SADD accounts ..     of this chunk
  *     HSET own seq S+1 low L ..                        once for each partition written: late bytes of a dead
- *                                                      connection then find another value than they were judged by
- *     HMGET account _s<n> _src pol ..                  loads
- *   EXEC
- *   UNWATCH  WATCH own ..  HMGET own token epoch seq low f ..   for each partition with work
+ *                                                      connection then find another value than they were
+ * judged by HMGET account _s<n> _src pol ..                  loads EXEC UNWATCH  WATCH own ..  HMGET own
+ * token epoch seq low f ..   for each partition with work
  *
- * The HMGET replies are judged before the next MULTI is sent, and the WATCH was set before them: so an EXEC succeeds
- * only if nobody, not even our own dead connection, wrote an own key since it was judged.  Writes and loads of
- * accounts happen nowhere else.  A script that compares and sets costs the server 80 to 120 % more; this costs 6 to
- * 12 %. */
+ * The HMGET replies are judged before the next MULTI is sent, and the WATCH was set before them: so an EXEC
+ * succeeds only if nobody, not even our own dead connection, wrote an own key since it was judged.  Writes
+ * and loads of accounts happen nowhere else.  A script that compares and sets costs the server 80 to 120 %
+ * more; this costs 6 to 12 %. */
+#include "lane_internal.h"
+#include "resp.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "lane_internal.h"
-#include "resp.h"
 
-#define REPLY_TIMEOUT_US   INT64_C(15000000)
-#define CONNECT_RETRY_US   INT64_C(100000)
-#define CONNECT_RETRY_MAX  6 /* doublings: 6.4 s */
-#define BACKOFF_US         INT64_C(250000)
-#define WATCH_EVERY_US     INT64_C(1000000)
-#define CLAIM_WATCHED      5 /* tries under WATCH; then blind, so that a busy owner cannot starve a claim */
-#define OWN_REPLIES        7 /* token epoch seq low f host pid */
+#define REPLY_TIMEOUT_US  INT64_C(15000000)
+#define CONNECT_RETRY_US  INT64_C(100000)
+#define CONNECT_RETRY_MAX 6 /* doublings: 6.4 s */
+#define BACKOFF_US        INT64_C(250000)
+#define WATCH_EVERY_US    INT64_C(1000000)
+#define CLAIM_WATCHED     5 /* tries under WATCH; then blind, so that a busy owner cannot starve a claim */
+#define OWN_REPLIES       7 /* token epoch seq low f host pid */
 
 void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, struct partition *p)
 {
@@ -35,7 +34,8 @@ void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, stru
 
         if (pipeline->n_expects == pipeline->cap_expects) {
                 pipeline->cap_expects = pipeline->cap_expects * 2 + 1024;
-                pipeline->expects = realloc(pipeline->expects, pipeline->cap_expects * sizeof *pipeline->expects);
+                pipeline->expects =
+                        realloc(pipeline->expects, pipeline->cap_expects * sizeof *pipeline->expects);
                 CHECK(pipeline->expects != NULL);
         }
         pipeline->expects[pipeline->n_expects++] = (struct expect){(uint8_t)kind, index, p};
@@ -93,10 +93,11 @@ static void log_failed_write(struct partition *p, const struct sent_write *write
         const struct record *record = account_of(p, write->number);
         char buf[RECORD_TAIL];
 
-        log_limited(&limit, LOG_LEVEL_ERROR, "Redis refused to write an account; it is tried again each second", "key",
-                    "%.*s%.*s", (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len,
-                    record_id(p->table, record, buf), "topic", "%s", p->lane->shared->conf->kafka_topic, "partition",
-                    "%d", p->id, "redis", "%s", reply->str, NULL);
+        log_limited(&limit, LOG_LEVEL_ERROR,
+                    "Redis refused to write an account; it is tried again each second", "key", "%.*s%.*s",
+                    (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len,
+                    record_id(p->table, record, buf), "topic", "%s", p->lane->shared->conf->kafka_topic,
+                    "partition", "%d", p->id, "redis", "%s", reply->str, NULL);
 }
 
 /* The partition's own key was written: it knows our seq and our low. */
@@ -131,8 +132,8 @@ static void claims_executed(struct lane *lane, const struct reply *exec)
                 if (p == NULL)
                         continue;
                 if (reply_is_error(reply)) {
-                        log_line(LOG_LEVEL_ERROR, "Redis refused to claim a partition", "key", "%s", p->own_key,
-                                 "redis", "%s", reply->str, NULL);
+                        log_line(LOG_LEVEL_ERROR, "Redis refused to claim a partition", "key", "%s",
+                                 p->own_key, "redis", "%s", reply->str, NULL);
                         partition_stop(p, "the own key in Redis cannot be written");
                         p->epoch = 0;
                         store_drop_partition(lane, p);
@@ -157,8 +158,9 @@ static void another_source(struct partition *p, const struct sent_write *write, 
         const struct record *record = account_of(p, write->number);
         char buf[RECORD_TAIL];
 
-        log_line(LOG_LEVEL_ERROR, "an account is fed from two partitions: the topic's keys are not the targets",
-                 "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic", "%s",
+        log_line(LOG_LEVEL_ERROR,
+                 "an account is fed from two partitions: the topic's keys are not the targets", "account",
+                 "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic", "%s",
                  p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u", p->source,
                  "other_source", "%s", reply->str, NULL);
         partition_stop(p, "an account is fed from two partitions");
@@ -270,9 +272,11 @@ static void judge_unclaimed(struct partition *p, const struct reply *f)
                 return;
         }
         log_line(LOG_LEVEL_ERROR,
-                 "Redis holds counts of another layout (types, tiers, windows or max_clock_skew were changed): rebuild "
+                 "Redis holds counts of another layout (types, tiers, windows or max_clock_skew were "
+                 "changed): rebuild "
                  "under another prefix, then switch readers",
-                 "key", "%s", p->own_key, "theirs", "%s", reply_is_string(f) ? f->str : "?", "ours", "%s", ours, NULL);
+                 "key", "%s", p->own_key, "theirs", "%s", reply_is_string(f) ? f->str : "?", "ours", "%s",
+                 ours, NULL);
         partition_stop(p, "Redis holds counts of another layout");
         p->lane->env->answer(p->lane->env->ctx, &(struct answer){ANSWER_REFUSED, p->id, 0});
 }
@@ -314,8 +318,8 @@ static void judge(struct partition *p, const struct reply *reply)
                 const struct reply *host = reply->element[5], *pid = reply->element[6];
 
                 log_line(LOG_LEVEL_NOTICE, "another owner", "partition", "%d", p->id, "host", "%s",
-                         reply_is_string(host) ? host->str : "?", "pid", "%s", reply_is_string(pid) ? pid->str : "?",
-                         NULL);
+                         reply_is_string(host) ? host->str : "?", "pid", "%s",
+                         reply_is_string(pid) ? pid->str : "?", NULL);
                 partition_taken(p, false);
         } else if (seq < p->seq) {
                 went_back(p, epoch, low);
@@ -422,8 +426,8 @@ static void put_claim(struct partition *p)
         partition_set_phase(p, PARTITION_CLAIMING);
 }
 
-/* Redis went back: take the partition again under the WATCH that the verdict stood on, at the lower of what Redis has
- * and what we have read; and put back what belongs to the topic, should all of it be gone. */
+/* Redis went back: take the partition again under the WATCH that the verdict stood on, at the lower of what
+ * Redis has and what we have read; and put back what belongs to the topic, should all of it be gone. */
 static void put_reclaim(struct partition *p)
 {
         struct lane *lane = p->lane;
@@ -518,7 +522,8 @@ static void put_own(struct partition *p)
         const bool messy = p->messy_until != p->messy_stored;
 
         if (p->due == 0)
-                p->due = lane->now_ms; /* nothing was ever registered before: no edge so far concerns anybody */
+                p->due = lane->now_ms; /* nothing was ever registered before: no edge so far concerns anybody
+                                        */
         p->due_sent = closing ? p->fire.until : p->due;
         p->low_sent = p->done > p->low ? p->done : p->low;
         resp_command(out, 2 + 2 * (4 + (size_t)(p->due_sent != p->due_stored) + messy + board_own_pairs(p)));
@@ -549,7 +554,8 @@ static void put_partition(struct partition *p)
         own = writes || partition_low_is_due(p) || (p->fire.phase == FIRE_CLOSE && p->fire.sent) ||
               p->floors_unsaved != 0 || p->pol_unsaved;
         if (own && p->done > p->low)
-                leave_put_drops(p, p->done); /* with the `low` that passes them, and before new ones are set */
+                leave_put_drops(p,
+                                p->done); /* with the `low` that passes them, and before new ones are set */
         while (writes && pipeline->n_writes < CHUNK_WRITES && numbers_take(&p->cut_queue, &number))
                 if (record_phase(account_of(p, number)) == RECORD_DIRTY)
                         account_encode(p, number);
@@ -562,8 +568,9 @@ static void put_partition(struct partition *p)
 
 static bool has_work(const struct partition *p)
 {
-        return p->cut_open || numbers_count(&p->wanted) > 0 || numbers_count(&p->dirty) > 0 || p->done > p->low ||
-               p->fire.phase != FIRE_IDLE || p->floors_unsaved != 0 || p->pol_unsaved || p->unknown;
+        return p->cut_open || numbers_count(&p->wanted) > 0 || numbers_count(&p->dirty) > 0 ||
+               p->done > p->low || p->fire.phase != FIRE_IDLE || p->floors_unsaved != 0 || p->pol_unsaved ||
+               p->unknown;
 }
 
 static bool wants_tail(const struct partition *p)
@@ -598,7 +605,8 @@ static void put_tail(struct lane *lane)
                 if (p->watch_wanted)
                         resp_text(out, p->own_key);
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
-                static const char *const fields[OWN_REPLIES] = {"token", "epoch", "seq", "low", "f", "host", "pid"};
+                static const char *const fields[OWN_REPLIES] = {"token", "epoch", "seq", "low",
+                                                                "f",     "host",  "pid"};
 
                 if (!p->watch_wanted)
                         continue;
@@ -640,7 +648,8 @@ static bool put_exec(struct lane *lane)
 static void send_next(struct lane *lane)
 {
         struct pipeline *pipeline = &lane->pipeline;
-        bool wanted = false;
+        bool wanted =
+                lane->now_us >= lane->ping_us; /* an UNWATCH at least, so that a silent death is noticed */
 
         lane->out.len = 0;
         pipeline->n_expects = pipeline->n_writes = pipeline->n_loads = 0;
@@ -664,6 +673,7 @@ static void send_next(struct lane *lane)
         pipeline->exec_judged = false;
         pipeline->next_reply = 0;
         pipeline->sent_us = lane->now_us;
+        lane->ping_us = lane->now_us + WATCH_EVERY_US;
         put_tail(lane);
         if (pipeline->blind)
                 lane->link->ops->send(lane->link, "*1\r\n$7\r\nUNWATCH\r\n", 17);
@@ -689,7 +699,8 @@ static void take_reply(struct lane *lane, const struct reply *reply)
         if (pipeline->has_exec && !pipeline->exec_judged) {
                 if (i <= pipeline->n_expects) {
                         if (reply_is_error(reply) && pipeline->first_error[0] == '\0')
-                                (void)snprintf(pipeline->first_error, sizeof pipeline->first_error, "%s", reply->str);
+                                (void)snprintf(pipeline->first_error, sizeof pipeline->first_error, "%s",
+                                               reply->str);
                         return;
                 }
                 pipeline->tail_at = i + 1;
@@ -727,8 +738,8 @@ static void lost(struct lane *lane)
 
         lane->link_was_up = false;
         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
-        log_limited(&limit, LOG_LEVEL_WARNING, "connection to Redis lost", "lane", "%u", lane->number, "why", "%s",
-                    lane->link->error, NULL);
+        log_limited(&limit, LOG_LEVEL_WARNING, "connection to Redis lost", "lane", "%u", lane->number, "why",
+                    "%s", lane->link->error, NULL);
         if (pipeline->under_way) {
                 pipeline->under_way = false;
                 if (pipeline->has_exec && !pipeline->exec_judged)
@@ -754,8 +765,8 @@ static bool connected(struct lane *lane)
                 if (lane->connect_tries > 0) {
                         static struct log_limit limit;
 
-                        log_limited(&limit, LOG_LEVEL_WARNING, "cannot reach Redis; trying again", "lane", "%u",
-                                    lane->number, "why", "%s", link->error, NULL);
+                        log_limited(&limit, LOG_LEVEL_WARNING, "cannot reach Redis; trying again", "lane",
+                                    "%u", lane->number, "why", "%s", link->error, NULL);
                 }
                 lane->connect_us =
                         lane->now_us +

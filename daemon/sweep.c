@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sweep.c - visiting the accounts that are not in memory: after a floor fell (board.c) or the points changed.
  *
- * A SCAN over all accounts on a connection of its own.  What it reads are hints only: an account of ours that may need
- * writing is wanted, so it is loaded and written under the guard like any other.  A page counts only if the own
- * tokens, read with it on the same connection, are ours: else it came from another server than the one we write.
- * One scan serves all that was open when it began; when it is through and every cut that then held a wanted account is
- * closed, the sweep is done. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+ * A SCAN over all accounts on a connection of its own.  What it reads are hints only: an account of ours that
+ * may need writing is wanted, so it is loaded and written under the guard like any other.  A page counts only
+ * if the own tokens, read with it on the same connection, are ours: else it came from another server than the
+ * one we write. One scan serves all that was open when it began; when it is through and every cut that then
+ * held a wanted account is closed, the sweep is done. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include "resp.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#define PAGE_ACCOUNTS  "500"
-#define WANTED_MOST    2000 /* under way at once: fresh events go first */
-#define RETRY_US       INT64_C(1000000)
-#define TIMEOUT_US     INT64_C(15000000)
+#define PAGE_ACCOUNTS "500"
+#define WANTED_MOST   2000 /* under way at once: fresh events go first */
+#define RETRY_US      INT64_C(1000000)
+#define TIMEOUT_US    INT64_C(15000000)
 
 enum scan_phase { SCAN_IDLE, SCAN_READY /* for the next page */, SCAN_KEYS_ASKED, SCAN_HINTS_ASKED };
 struct sweeper {
@@ -26,7 +26,7 @@ struct sweeper {
         uint64_t cursor;
         mono_us_t asked_us, retry_us;
         struct buf out;
-        struct buf ids;      /* of the page: a length byte and the id, one after the other */
+        struct buf ids; /* of the page: a length byte and the id, one after the other */
         size_t n_ids;
         struct partition **tokens; /* whose token is read with the page */
         size_t n_tokens, cap_tokens;
@@ -112,8 +112,9 @@ static void scan_done(struct sweeper *sweeper)
 
 static void settle(struct partition *p)
 {
-        const bool nothing = !p->cut_open && numbers_count(&p->dirty) == 0 && numbers_count(&p->wanted) == 0 &&
-                             numbers_count(&p->failed) == 0 && !p->lane->pipeline.under_way;
+        const bool nothing = !p->cut_open && numbers_count(&p->dirty) == 0 &&
+                             numbers_count(&p->wanted) == 0 && numbers_count(&p->failed) == 0 &&
+                             !p->lane->pipeline.under_way;
 
         if (p->visit != 0 || (p->cuts_closed < p->sweep_settles && !nothing))
                 return;
@@ -171,8 +172,8 @@ static void ask_hints(struct sweeper *sweeper)
                         continue;
                 if (sweeper->n_tokens == sweeper->cap_tokens) {
                         sweeper->cap_tokens = sweeper->cap_tokens * 2 + 16;
-                        sweeper->tokens =
-                                realloc((void *)sweeper->tokens, sweeper->cap_tokens * sizeof(struct partition *));
+                        sweeper->tokens = realloc((void *)sweeper->tokens,
+                                                  sweeper->cap_tokens * sizeof(struct partition *));
                         CHECK(sweeper->tokens != NULL);
                 }
                 sweeper->tokens[sweeper->n_tokens++] = p;
@@ -246,7 +247,8 @@ static void scan_failed(struct sweeper *sweeper, const char *why)
 {
         static struct log_limit limit;
 
-        log_limited(&limit, LOG_LEVEL_WARNING, "a sweep over the accounts is begun anew", "why", "%s", why, NULL);
+        log_limited(&limit, LOG_LEVEL_WARNING, "a sweep over the accounts is begun anew", "why", "%s", why,
+                    NULL);
         for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling)
                 if (p->sweep_phase == SWEEP_SCANNING)
                         sweep_forget(p);
@@ -266,7 +268,8 @@ static void page_done(struct sweeper *sweeper)
 
 static void take_keys(struct sweeper *sweeper, const struct reply *reply)
 {
-        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || reply->element[1]->type != REDIS_REPLY_ARRAY) {
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 ||
+            reply->element[1]->type != REDIS_REPLY_ARRAY) {
                 scan_failed(sweeper, reply_is_error(reply) ? reply->str : "an unexpected reply");
                 return;
         }
@@ -313,7 +316,8 @@ static void read_replies(struct sweeper *sweeper)
                 }
                 if (sweeper->n_page == sweeper->cap_page) {
                         sweeper->cap_page = sweeper->cap_page * 2 + 1024;
-                        sweeper->page = realloc((void *)sweeper->page, sweeper->cap_page * sizeof(struct reply *));
+                        sweeper->page =
+                                realloc((void *)sweeper->page, sweeper->cap_page * sizeof(struct reply *));
                         CHECK(sweeper->page != NULL);
                 }
                 sweeper->page[sweeper->n_page++] = reply;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cloutd/window.h"
-#include <string.h>
 #include "leb128.h"
+#include <string.h>
 
 void scoring_init(struct scoring *scoring, const struct conf *conf, const struct policy *policy)
 {
@@ -58,7 +58,8 @@ wall_ms_t scoring_next_edge(const struct scoring *scoring, wall_ms_t after)
         wall_ms_t next = INT64_MAX;
 
         for (size_t r = 0; r < scoring->n_rings; r++) {
-                /* Within a bucket length the edges lie at L - s * unit, s = 0..59: the largest s that is still later. */
+                /* Within a bucket length the edges lie at L - s * unit, s = 0..59: the largest s that is
+                 * still later. */
                 const struct scoring_ring *ring = &scoring->rings[r];
                 const int64_t left = ring->bucket_ms - after % ring->bucket_ms;
                 int64_t s = (left - 1) / ring->unit_ms;
@@ -129,53 +130,62 @@ static void row_add(int64_t *counts, const int32_t *more, size_t n)
         }
 }
 
-/* One ring's run: copy the entries that may still count, with @counts added to @bucket (< 0: nowhere). */
+/* Where in a ring's run we are. */
+struct run {
+        const uint8_t *in; /* behind the step of the next entry */
+        uint64_t step;     /* of the next entry; 0: there is none */
+        int64_t at;        /* bucket of the entry before it */
+        int64_t written;   /* bucket of the last entry written */
+};
+
+/* Copy the entries before bucket @until.  Only the first one's step may change; the rest is one piece. */
+static uint8_t *run_copy(struct run *run, int64_t until, uint8_t *out)
+{
+        const uint8_t *from = run->in, *end = from;
+
+        if (run->step == 0 || run->at + (int64_t)run->step >= until)
+                return out;
+        out = leb_put(out, (uint64_t)(run->at + (int64_t)run->step - run->written));
+        do {
+                run->at += (int64_t)run->step;
+                end = row_skip(run->in);
+                run->in = leb_get(end, &run->step);
+        } while (run->step != 0 && run->at + (int64_t)run->step < until);
+        memcpy(out, from, (size_t)(end - from));
+        run->written = run->at;
+        return out + (end - from);
+}
+
+/* One ring's run, with @counts added to @bucket (< 0: nowhere), and without what lies before @oldest. */
 static uint8_t *run_add(const struct scoring *scoring, const uint8_t **in, int64_t oldest, int64_t bucket,
                         const int32_t *counts, uint8_t *out)
 {
-        const size_t n = scoring->n_cells;
-        const uint8_t *p = *in;
-        int64_t at = 0, written = 0;
-        uint64_t step = 0;
+        struct run run = {.in = *in};
 
-        if (p != NULL)
-                p = leb_get(p, &step);
-        while (step != 0 || bucket >= 0) {
+        if (*in != NULL)
+                run.in = leb_get(*in, &run.step);
+        while (run.step != 0 && run.at + (int64_t)run.step < oldest) {
+                run.at += (int64_t)run.step;
+                run.in = leb_get(row_skip(run.in), &run.step);
+        }
+        if (bucket >= 0 && bucket >= oldest) {
                 int64_t row[POLICY_CELLS_MAX] = {0};
-                int64_t here;
 
-                if (step != 0 && (bucket < 0 || at + (int64_t)step <= bucket)) {
-                        const uint8_t *body = p;
-
-                        here = at += (int64_t)step;
-                        p = row_skip(p);
-                        if (here != bucket) {
-                                /* untouched: copied as it is, or dropped when it can never count again */
-                                if (here >= oldest) {
-                                        out = leb_put(out, (uint64_t)(here - written));
-                                        memcpy(out, body, (size_t)(p - body));
-                                        out += p - body;
-                                        written = here;
-                                }
-                                p = leb_get(p, &step);
-                                continue;
-                        }
-                        (void)row_get(body, row);
-                        p = leb_get(p, &step);
-                } else {
-                        here = bucket;
+                out = run_copy(&run, bucket, out);
+                if (run.step != 0 && run.at + (int64_t)run.step == bucket) {
+                        run.at = bucket;
+                        run.in = leb_get(row_get(run.in, row), &run.step);
                 }
-                row_add(row, counts, n);
-                bucket = -1;
-                if (here >= oldest && !row_is_zero(row, n)) {
-                        out = leb_put(out, (uint64_t)(here - written));
-                        out = row_put(out, row, n);
-                        written = here;
+                row_add(row, counts, scoring->n_cells);
+                if (!row_is_zero(row, scoring->n_cells)) {
+                        out = leb_put(out, (uint64_t)(bucket - run.written));
+                        out = row_put(out, row, scoring->n_cells);
+                        run.written = bucket;
                 }
         }
+        out = run_copy(&run, INT64_MAX, out);
         *out++ = 0;
-        if (*in != NULL)
-                *in = p;
+        *in = run.in;
         return out;
 }
 
@@ -196,14 +206,15 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
                 const int64_t oldest =
                         kept_from > 0 ? ring_bucket(ring, place, kept_from) - ring->n_buckets + 1 : 0;
 
-                o = run_add(scoring, &in, oldest, ts_ms < 0 ? -1 : ring_bucket(ring, place, ts_ms), counts, o);
+                o = run_add(scoring, &in, oldest, ts_ms < 0 ? -1 : ring_bucket(ring, place, ts_ms), counts,
+                            o);
         }
         /* a zero mask and the ends of the runs alone: nothing is left */
         return (size_t)(o - out) == 1 + scoring->n_rings ? 0 : (size_t)(o - out);
 }
 
-void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len, wall_ms_t at,
-                   struct tally *ret_tally)
+void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
+                   wall_ms_t at, struct tally *ret_tally)
 {
         wall_ms_t next = INT64_MAX;
 
@@ -218,25 +229,30 @@ void history_tally(const struct scoring *scoring, unsigned place, const uint8_t 
                 uint64_t step;
 
                 for (history = leb_get(history, &step); step != 0; history = leb_get(history, &step)) {
-                        int64_t row[POLICY_CELLS_MAX] = {0};
+                        unsigned counting = 0; /* a bit a window */
+                        uint64_t mask, v;
 
                         bucket += (int64_t)step;
-                        history = row_get(history, row);
                         if (bucket > now) {
                                 const wall_ms_t enters = ring_bucket_start(ring, place, bucket);
                                 next = enters < next ? enters : next;
-                                continue;
                         }
-                        for (size_t w = 0; w < scoring->n_windows; w++) {
+                        for (size_t w = 0; w < scoring->n_windows && bucket <= now; w++) {
                                 const struct scoring_window *window = &scoring->windows[w];
                                 wall_ms_t leaves;
 
                                 if (window->ring != r || bucket <= now - window->n_buckets)
                                         continue;
-                                for (size_t c = 0; c < scoring->n_cells; c++)
-                                        ret_tally->counts[w][c] += row[c];
+                                counting |= 1u << w;
                                 leaves = ring_bucket_start(ring, place, bucket + window->n_buckets);
                                 next = leaves < next ? leaves : next;
+                        }
+                        for (history = leb_get(history, &mask); mask != 0; mask &= mask - 1) {
+                                const int cell = __builtin_ctzll(mask);
+
+                                history = leb_get(history, &v);
+                                for (unsigned w = counting; w != 0; w &= w - 1)
+                                        ret_tally->counts[__builtin_ctz(w)][cell] += unzigzag(v);
                         }
                 }
         }
@@ -280,7 +296,8 @@ bool history_valid(const struct scoring *scoring, const uint8_t *history, size_t
         end = history + len;
         p = row_check(history, end, scoring->n_cells, &mask);
         for (size_t r = 0; p != NULL && r < scoring->n_rings; r++) {
-                const int64_t last = (TIME_END_MS + scoring->rings[r].bucket_ms) / scoring->rings[r].bucket_ms;
+                const int64_t last =
+                        (TIME_END_MS + scoring->rings[r].bucket_ms) / scoring->rings[r].bucket_ms;
                 int64_t bucket = 0;
                 uint64_t step;
 

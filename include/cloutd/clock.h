@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* clock.h - the two clocks, and the types that keep them apart.
  *
- * Event time (wall_ms: milliseconds since the epoch, what scores are about) and monotonic time (mono_us: intervals,
- * time-outs) never mix.  Modules take the time as an argument; only the threads' main loops read a clock. */
+ * Event time (wall_ms: milliseconds since the epoch, what scores are about) and monotonic time (mono_us:
+ * intervals, time-outs) never mix.  Modules take the time as an argument; only the threads' main loops read a
+ * clock. */
 #ifndef CLOUTD_CLOCK_H
 #define CLOUTD_CLOCK_H
 

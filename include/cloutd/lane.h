@@ -4,25 +4,25 @@
  *   records ──► decode ► find ► count ──► histories ──► guarded EXECs ──► Redis
  *   orders  ──► claim, revoke, drop ...                     ◄── verdicts, loads, edges
  *
- * A lane owns its partitions, their accounts and its connections to Redis, and shares nothing that it writes.  It
- * neither blocks nor starts threads: whoever drives it hands in records, then calls lane_step() with the time.  The
- * rest of the world (the log, dead letters, randomness, the pipe to Redis) is a table of functions, so that a test can
- * drive several real lanes in one process, step by step.
+ * A lane owns its partitions, their accounts and its connections to Redis, and shares nothing that it writes.
+ * It neither blocks nor starts threads: whoever drives it hands in records, then calls lane_step() with the
+ * time.  The rest of the world (the log, dead letters, randomness, the pipe to Redis) is a table of
+ * functions, so that a test can drive several real lanes in one process, step by step.
  *
  * All functions: called by the lane's own thread only. */
 #ifndef CLOUTD_LANE_H
 #define CLOUTD_LANE_H
 
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include "cloutd/clock.h"
 #include "cloutd/conf.h"
 #include "cloutd/decode.h"
 #include "cloutd/policy.h"
 #include "cloutd/telemetry.h"
 #include "cloutd/window.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /* One message of the log; the bytes are borrowed for the call. */
 struct log_record {
@@ -37,11 +37,11 @@ struct log_record {
 
 /* From the control thread to the lane. */
 enum order_kind {
-        ORDER_ASSIGN,    /* partition is ours: claim it; answered by ANSWER_CLAIMED, also when it was kept */
-        ORDER_REVOKE,    /* stop counting, bring Redis up to date, keep the memory; answered by ANSWER_REVOKED */
-        ORDER_DROP,      /* not ours any more: forget it */
-        ORDER_READ_TO,   /* --until-end: done when everything below offset is in Redis; ANSWER_FINISHED */
-        ORDER_STOP       /* stop counting everywhere, bring Redis up to date; ANSWER_STOPPED */
+        ORDER_ASSIGN, /* partition is ours: claim it; answered by ANSWER_CLAIMED, also when it was kept */
+        ORDER_REVOKE, /* stop counting, bring Redis up to date, keep the memory; answered by ANSWER_REVOKED */
+        ORDER_DROP,   /* not ours any more: forget it */
+        ORDER_READ_TO, /* --until-end: done when everything below offset is in Redis; ANSWER_FINISHED */
+        ORDER_STOP     /* stop counting everywhere, bring Redis up to date; ANSWER_STOPPED */
 };
 struct order {
         enum order_kind kind;
@@ -55,7 +55,8 @@ enum answer_kind {
         ANSWER_REVOKED,  /* offset: all below is in Redis */
         ANSWER_FINISHED, /* READ_TO was reached and acknowledged */
         ANSWER_STOPPED,
-        ANSWER_REFUSED   /* the partition is stopped for good: configuration that does not match what is in Redis */
+        ANSWER_REFUSED /* the partition is stopped for good: configuration that does not match what is in
+                          Redis */
 };
 struct answer {
         enum answer_kind kind;
@@ -71,10 +72,11 @@ struct lane_env {
         void (*answer)(void *ctx, const struct answer *answer);
         /* The end of the log as last heard; -1: unknown. */
         int64_t (*end_offset)(void *ctx, int32_t partition);
-        /* A rejected line (or whole empty message): goes to the dead-letter topic.  @slot is 0 or 1; letters_pending()
-         * tells how many of the partition's letters of that slot have no delivery report yet. */
-        void (*reject)(void *ctx, const struct log_record *record, unsigned slot, const char *line, size_t len,
-                       uint64_t line_number, enum reject reason);
+        /* A rejected line (or whole empty message): goes to the dead-letter topic.  @slot is 0 or 1;
+         * letters_pending() tells how many of the partition's letters of that slot have no delivery report
+         * yet. */
+        void (*reject)(void *ctx, const struct log_record *record, unsigned slot, const char *line,
+                       size_t len, uint64_t line_number, enum reject reason);
         int64_t (*letters_pending)(void *ctx, int32_t partition, unsigned slot);
         bool (*letters_full)(void *ctx); /* too much unsent: do not read on */
         void (*random)(void *ctx, void *bytes, size_t len);
@@ -102,14 +104,16 @@ void lane_order(struct lane *lane, const struct order *order, mono_us_t now_us);
 /* Whether it wants records: not while Redis is so far behind that memory_limit is in danger. */
 bool lane_wants_records(const struct lane *lane);
 
-/* Count these records, all of partitions of this lane (others are ignored), in the order given.  Records below the
- * position of their partition, or of one that is not owned, are thrown away. */
-void lane_records(struct lane *lane, const struct log_record *records, size_t n, wall_ms_t wall_ms, mono_us_t now_us);
+/* Count these records, all of partitions of this lane (others are ignored), in the order given.  Records
+ * below the position of their partition, or of one that is not owned, are thrown away. */
+void lane_records(struct lane *lane, const struct log_record *records, size_t n, wall_ms_t wall_ms,
+                  mono_us_t now_us);
 
 /* The log told that it ends at @offset for now. */
 void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset);
 
-/* The log no longer has what we need, or is another: the partition stops until an operator decides.  @why is static. */
+/* The log no longer has what we need, or is another: the partition stops until an operator decides.  @why is
+ * static. */
 void lane_stop_partition(struct lane *lane, int32_t partition, const char *why);
 
 /* Do what can be done without waiting: talk to Redis, open and close cuts, fire edges.  Returns the number of

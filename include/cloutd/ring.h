@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ring.h - messages from one thread to one other: a bounded queue without locks.
  *
- * Single producer, single consumer; each side owns one index and reads the other's.  Indices run freely and are
- * compared by difference, so wrapping round is not a case of its own.  Items are copied. */
+ * Single producer, single consumer; each side owns one index and reads the other's.  Indices run freely and
+ * are compared by difference, so wrapping round is not a case of its own.  Items are copied. */
 #ifndef CLOUTD_RING_H
 #define CLOUTD_RING_H
 
@@ -45,7 +45,8 @@ static inline bool ring_put_spsc(struct ring *ring, const void *item)
         /* relaxed: only this thread writes it. */
         const uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
 
-        /* acquire: the consumer has finished with the slot before we fill it again; pairs with the release in take. */
+        /* acquire: the consumer has finished with the slot before we fill it again; pairs with the release in
+         * take. */
         if (tail - atomic_load_explicit(&ring->head, memory_order_acquire) > ring->mask)
                 return false;
         memcpy(ring->items + (tail & ring->mask) * ring->item_bytes, item, ring->item_bytes);

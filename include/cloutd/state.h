@@ -3,15 +3,15 @@
  *
  *   version(1)  gen  pos+1  at  reg  boards  history...  check(4)
  *
- * The numbers are LEB128; check is the low half of XXH3_64bits over all before it, seeded with the account's own hash,
- * little endian: a flipped bit, a cut-off value or another account's state is found out. */
+ * The numbers are LEB128; check is the low half of XXH3_64bits over all before it, seeded with the account's
+ * own hash, little endian: a flipped bit, a cut-off value or another account's state is found out. */
 #ifndef CLOUTD_STATE_H
 #define CLOUTD_STATE_H
 
-#include <stddef.h>
-#include <stdint.h>
 #include "cloutd/clock.h"
 #include "cloutd/err.h"
+#include <stddef.h>
+#include <stdint.h>
 
 #define STATE_VERSION  1
 #define STATE_OVERHEAD ((size_t)1 + 5 * 10 + 4) /* at the most, around the history */
@@ -26,11 +26,12 @@ struct state {
         size_t history_len;
 };
 
-/* Write @state to @out (room for history_len + STATE_OVERHEAD); returns the length.  @hash is the account's. */
+/* Write @state to @out (room for history_len + STATE_OVERHEAD); returns the length.  @hash is the account's.
+ */
 size_t state_pack(const struct state *state, uint64_t hash, uint8_t *out);
 
-/* Read what state_pack() wrote; history then points into @data.  CLOUTD_ECORRUPT when it cannot be that; whether the
- * history fits the windows and cells is history_valid()'s to say. */
+/* Read what state_pack() wrote; history then points into @data.  CLOUTD_ECORRUPT when it cannot be that;
+ * whether the history fits the windows and cells is history_valid()'s to say. */
 enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, struct state *ret_state);
 
 /* The hash of an account id that places, indexes and check values are made from: XXH3_64bits, seed 0. */

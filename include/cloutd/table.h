@@ -1,32 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* table.h - where is this account?
  *
- * One table a partition.  An index of 8-byte entries (32 bits of hash, 32 bits of record number) over dense 64-byte
- * records, one cache line each, that never move:
+ * One table a partition.  An index of 8-byte entries (32 bits of hash, 32 bits of record number) over dense
+ * 64-byte records, one cache line each, that never move:
  *
- *   index:    | 9f3c..|#4 |  | a001..|#1 | a002..|#7 |  |     position = high bits of the hash, linear probing
- *   records:  | #1 | #2 | #3 | ...                            in 64 KiB slabs, cut from huge pages (slab.c)
+ *   index:    | 9f3c..|#4 |  | a001..|#1 | a002..|#7 |  |     position = high bits of the hash, linear
+ * probing records:  | #1 | #2 | #3 | ...                            in 64 KiB slabs, cut from huge pages
+ * (slab.c)
  *
- * Since the high bits of the hash are the position, growing the index is one sequential pass over it that touches no
- * record.  Behind a decoder, finding costs two cache misses; table_prefetch() lets a batch of 64 overlap them, which
- * is worth a factor of 6 to 12 (docs/performance.md).
+ * Since the high bits of the hash are the position, growing the index is one sequential pass over it that
+ * touches no record.  Behind a decoder, finding costs two cache misses; table_prefetch() lets a batch of 64
+ * overlap them, which is worth a factor of 6 to 12 (docs/performance.md).
  *
- * Why not pointers in the index: 8 bytes an entry put eight of them into a line, and half of a hash in each saves most
- * visits to records.  What it gives up: at most 2^32 - 2 accounts a partition.
+ * Why not pointers in the index: 8 bytes an entry put eight of them into a line, and half of a hash in each
+ * saves most visits to records.  What it gives up: at most 2^32 - 2 accounts a partition.
  *
- * The record is written by the partition's lane alone, and read by any thread without a lock (record_read): its words
- * are C11 atomics under a sequence counter. */
+ * The record is written by the partition's lane alone, and read by any thread without a lock (record_read):
+ * its words are C11 atomics under a sequence counter. */
 #ifndef CLOUTD_TABLE_H
 #define CLOUTD_TABLE_H
 
+#include "cloutd/clock.h"
+#include "cloutd/decode.h"
+#include "cloutd/policy.h"
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "cloutd/clock.h"
-#include "cloutd/decode.h"
-#include "cloutd/policy.h"
 
 /* What the lane does with an account (protocol: docs/protocol.md, "An account").  In record->flags. */
 enum record_phase {
@@ -36,18 +37,18 @@ enum record_phase {
         RECORD_CLEAN,  /* Redis has it, or is being sent it (RECORD_INFLIGHT) */
         RECORD_DIRTY   /* Redis lacks something of it */
 };
-#define RECORD_PHASE     0x0007u
-#define RECORD_INFLIGHT  0x0008u /* in the EXEC under way */
-#define RECORD_IN_CUT    0x0010u /* the open cut waits for it */
-#define RECORD_IN_FIRE   0x0020u /* the edges being fired wait for it */
-#define RECORD_LEFT      0x0040u /* opted out: its state is "left" */
-#define RECORD_IN_BATCH  0x0080u /* counted an event of the message in hand (several lines) */
-#define RECORD_RECENT    0x0100u /* touched since the eviction hand last passed */
-#define RECORD_ALL       0x0200u /* every public field must be written, not only what changed */
-#define RECORD_NEW       0x0400u /* believed to have no hash in Redis: claim it for our source */
-#define RECORD_POL       0x0800u /* Redis shows another policy version, or none */
-#define RECORD_BOARDS    0x1000u /* which boards it is on is unknown: ZADD or ZREM for each */
-#define RECORD_RETURNED  0x4000u /* opted in since it was last written: what Redis has of before must go */
+#define RECORD_PHASE    0x0007u
+#define RECORD_INFLIGHT 0x0008u /* in the EXEC under way */
+#define RECORD_IN_CUT   0x0010u /* the open cut waits for it */
+#define RECORD_IN_FIRE  0x0020u /* the edges being fired wait for it */
+#define RECORD_LEFT     0x0040u /* opted out: its state is "left" */
+#define RECORD_IN_BATCH 0x0080u /* counted an event of the message in hand (several lines) */
+#define RECORD_RECENT   0x0100u /* touched since the eviction hand last passed */
+#define RECORD_ALL      0x0200u /* every public field must be written, not only what changed */
+#define RECORD_NEW      0x0400u /* believed to have no hash in Redis: claim it for our source */
+#define RECORD_POL      0x0800u /* Redis shows another policy version, or none */
+#define RECORD_BOARDS   0x1000u /* which boards it is on is unknown: ZADD or ZREM for each */
+#define RECORD_RETURNED 0x4000u /* opted in since it was last written: what Redis has of before must go */
 
 #define RECORD_TAIL 32 /* bytes shared by the counters (one a cell) and the id */
 
@@ -60,16 +61,18 @@ struct record {
         uint16_t flags;       /* the lane's own */
         uint8_t place;        /* 0..59, see window.h */
         uint8_t id_len;
-        _Atomic uint64_t pos;                      /* offset of the last record counted + 1; 0: none */
-        _Atomic uint64_t stretch;                  /* from_ms << 22 | length_ms: where the counters below belong */
-        void *cold;                                /* the lane's own: account.c */
-        _Atomic uint64_t tail[RECORD_TAIL / 8];    /* n_cells signed bytes: counts not yet in the history; then the id,
-                                                      NUL-padded, or a NUL and 7 bytes of hash (id in the cold part) */
+        _Atomic uint64_t pos;     /* offset of the last record counted + 1; 0: none */
+        _Atomic uint64_t stretch; /* from_ms << 22 | length_ms: where the counters below belong */
+        void *cold;               /* the lane's own: account.c */
+        _Atomic uint64_t
+                tail[RECORD_TAIL / 8]; /* n_cells signed bytes: counts not yet in the history; then the id,
+                                          NUL-padded, or a NUL and 7 bytes of hash (id in the cold part) */
 };
 static_assert(sizeof(struct record) == 64, "a record is one cache line");
 
-/* Slabs of records for the tables of one lane: 64 KiB pieces of 2 MiB regions backed by huge pages where the kernel
- * has them.  Regions are given back when the slabs are freed, so a reader never follows a pointer into nothing. */
+/* Slabs of records for the tables of one lane: 64 KiB pieces of 2 MiB regions backed by huge pages where the
+ * kernel has them.  Regions are given back when the slabs are freed, so a reader never follows a pointer into
+ * nothing. */
 struct slabs;
 struct slabs *slabs_new(void);
 struct slabs *slabs_free(struct slabs *slabs);
@@ -77,7 +80,8 @@ size_t slabs_bytes(const struct slabs *slabs); /* taken from the system */
 
 struct table;
 /* @n_cells is the policy's; @long_id(cold) gives the id of a record whose id does not fit the tail. */
-struct table *table_new(struct slabs *slabs, size_t n_cells, const char *(*long_id)(const struct record *record));
+struct table *table_new(struct slabs *slabs, size_t n_cells,
+                        const char *(*long_id)(const struct record *record));
 struct table *table_free(struct table *table);
 
 size_t table_count(const struct table *table);
@@ -86,17 +90,17 @@ size_t table_bytes(const struct table *table); /* index and slabs */
 /* The longest id that lies in the record itself. */
 size_t table_inline_id(const struct table *table);
 
-/* The three passes of a batch: first for every event, then for every event, then find.  Each only warms caches;
- * table_find() is right without them. */
+/* The three passes of a batch: first for every event, then for every event, then find.  Each only warms
+ * caches; table_find() is right without them. */
 void table_prefetch_index(const struct table *table, uint64_t hash);
 void table_prefetch_record(const struct table *table, uint64_t hash);
 
 /* The account's record number, or 0. */
 uint32_t table_find(const struct table *table, uint64_t hash, const char *id, size_t id_len);
 
-/* Make a record for an account that is not there: id and place set, everything else zero, phase RECORD_FREE (the
- * caller sets it).  For an id longer than table_inline_id() the caller sets ->cold before the next table call.
- * Returns its number, or 0 when out of memory. */
+/* Make a record for an account that is not there: id and place set, everything else zero, phase RECORD_FREE
+ * (the caller sets it).  For an id longer than table_inline_id() the caller sets ->cold before the next table
+ * call. Returns its number, or 0 when out of memory. */
 uint32_t table_insert(struct table *table, uint64_t hash, const char *id, size_t id_len);
 
 /* Take a record out; its number may be given to another account later. */
@@ -121,8 +125,8 @@ static inline void record_set_phase(struct record *record, enum record_phase pha
 
 /* Writing, by the lane.  Between begin and end the words may be stored with release order in any number.
  *
- * The classic sequence lock with the orders on the accesses instead of in fences (which ThreadSanitizer does not
- * follow): a reader that saw any word of this change, by an acquire load, also sees the odd counter. */
+ * The classic sequence lock with the orders on the accesses instead of in fences (which ThreadSanitizer does
+ * not follow): a reader that saw any word of this change, by an acquire load, also sees the odd counter. */
 static inline void record_begin(struct record *record)
 {
         /* relaxed: only this thread writes it; the release stores of the words that follow carry it along. */
@@ -132,14 +136,16 @@ static inline void record_begin(struct record *record)
 
 static inline void record_end(struct record *record)
 {
-        /* release: who sees the even counter sees every word before it; pairs with the acquire in record_read(). */
+        /* release: who sees the even counter sees every word before it; pairs with the acquire in
+         * record_read(). */
         const uint32_t seq = atomic_load_explicit(&record->seq, memory_order_relaxed);
         atomic_store_explicit(&record->seq, seq + 1, memory_order_release);
 }
 
 static inline void record_store(_Atomic uint64_t *word, uint64_t value)
 {
-        /* release: pairs with the acquire loads in record_read(), which then see the odd counter set before. */
+        /* release: pairs with the acquire loads in record_read(), which then see the odd counter set before.
+         */
         atomic_store_explicit(word, value, memory_order_release);
 }
 

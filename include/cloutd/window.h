@@ -1,42 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* window.h - how many events of each cell lie in the window that ends now?
  *
- * Windows with the same bucket length share a ring of buckets: {24h/1h, 30d/1d, 90d/1d} are two rings.  An event is
- * counted once in each ring, in the bucket of its own time, and once in the all-time totals.
+ * Windows with the same bucket length share a ring of buckets: {24h/1h, 30d/1d, 90d/1d} are two rings.  An
+ * event is counted once in each ring, in the bucket of its own time, and once in the all-time totals.
  *
- *   bucket number of time x   floor((x + place * unit) / L)      L = bucket length, unit = floor(L / 60), all in ms
- *   place                     XXH3_64bits(account id, seed 0) mod 60
+ *   bucket number of time x   floor((x + place * unit) / L)      L = bucket length, unit = floor(L / 60), all
+ * in ms place                     XXH3_64bits(account id, seed 0) mod 60
  *
- * so the edges of all accounts fall on 60 moments a bucket: few enough to keep one set of accounts for each, enough to
- * spread what Redis has to do.  A window of n buckets at time t counts the buckets B(t)-n+1 .. B(t).
+ * so the edges of all accounts fall on 60 moments a bucket: few enough to keep one set of accounts for each,
+ * enough to spread what Redis has to do.  A window of n buckets at time t counts the buckets B(t)-n+1 ..
+ * B(t).
  *
  * A history is the packed form of all that, in memory and in Redis alike:
  *
  *   totals, then one run of entries a ring, each run ended by a zero byte
  *   totals  :=  mask  count...            one count for each bit of mask, cell 0 first
- *   entry   :=  step  mask  count...      step = bucket number - that of the entry before (the first: - 0), >= 1
+ *   entry   :=  step  mask  count...      step = bucket number - that of the entry before (the first: - 0),
+ * >= 1
  *
- * mask and step are LEB128, counts are zigzag LEB128 and never zero; an entry with no count left is dropped.  The empty
- * history (no bytes) means zeros.  Most accounts have a handful of events, so this is some 15 to 40 bytes where a plain
- * ring would take 1,900; what it gives up is that adding rewrites it (account.c therefore gathers events in the hot
- * record first). */
+ * mask and step are LEB128, counts are zigzag LEB128 and never zero; an entry with no count left is dropped.
+ * The empty history (no bytes) means zeros.  Most accounts have a handful of events, so this is some 15 to 40
+ * bytes where a plain ring would take 1,900; what it gives up is that adding rewrites it (account.c therefore
+ * gathers events in the hot record first). */
 #ifndef CLOUTD_WINDOW_H
 #define CLOUTD_WINDOW_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include "cloutd/clock.h"
 #include "cloutd/conf.h"
 #include "cloutd/policy.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-#define WINDOWS_MAX       (CONF_WINDOWS_MAX + 1) /* "all" besides */
-#define PLACES            60
-#define HISTORY_COUNT_MAX (INT64_C(1) << 49) /* no feed reaches it: a count beyond is corrupt, or our mistake; a */
-                                             /* window's sum, of 10,080 buckets at the most, still fits 64 bits  */
-#define PRUNE_MARGIN_MS   INT64_C(86400000)  /* kept beyond the longest window, so that clocks may differ */
+#define WINDOWS_MAX (CONF_WINDOWS_MAX + 1) /* "all" besides */
+#define PLACES      60
+#define HISTORY_COUNT_MAX \
+        (INT64_C(1) << 49) /* no feed reaches it: a count beyond is corrupt, or our mistake; a */
+                           /* window's sum, of 10,080 buckets at the most, still fits 64 bits  */
+#define PRUNE_MARGIN_MS INT64_C(86400000) /* kept beyond the longest window, so that clocks may differ */
 
-/* All that turns counts into scores.  Immutable once made (a reload makes a new one); any thread may read it. */
+/* All that turns counts into scores.  Immutable once made (a reload makes a new one); any thread may read it.
+ */
 struct scoring {
         size_t n_cells;
         int32_t points[POLICY_CELLS_MAX];
@@ -70,8 +74,8 @@ static inline wall_ms_t ring_bucket_start(const struct scoring_ring *ring, unsig
         return bucket * ring->bucket_ms - place * ring->unit_ms;
 }
 
-/* The longest stretch around @at in which no ring of an account with this place changes its bucket: [*ret_from, *ret_to).
- * Without windows it is all of time. */
+/* The longest stretch around @at in which no ring of an account with this place changes its bucket:
+ * [*ret_from, *ret_to). Without windows it is all of time. */
 void scoring_stretch(const struct scoring *scoring, unsigned place, wall_ms_t at, wall_ms_t *ret_from,
                      wall_ms_t *ret_to);
 
@@ -81,9 +85,10 @@ wall_ms_t scoring_next_edge(const struct scoring *scoring, wall_ms_t after);
 /* What history_add() may write at the most beyond the length it was given. */
 #define HISTORY_GROWTH ((size_t)(CONF_WINDOWS_MAX + 1) * (10 + 3 + POLICY_CELLS_MAX * 10 + 1))
 
-/* Rewrite @history with @counts (n_cells of them) added to the totals and, unless @ts_ms < 0, to the buckets of @ts_ms,
- * and without the buckets that can never count again at @now_ms or later.  Returns the length written to @out, which
- * has room for @len + HISTORY_GROWTH and does not overlap @history; 0 when nothing is left. */
+/* Rewrite @history with @counts (n_cells of them) added to the totals and, unless @ts_ms < 0, to the buckets
+ * of @ts_ms, and without the buckets that can never count again at @now_ms or later.  Returns the length
+ * written to @out, which has room for @len + HISTORY_GROWTH and does not overlap @history; 0 when nothing is
+ * left. */
 size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    const int32_t *counts, wall_ms_t ts_ms, wall_ms_t now_ms, uint8_t *out);
 
@@ -92,8 +97,8 @@ struct tally {
         int64_t counts[WINDOWS_MAX][POLICY_CELLS_MAX]; /* [n_windows] is "all" */
         wall_ms_t next_ms; /* the first later moment at which one of them changes by itself; 0: never */
 };
-void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len, wall_ms_t at,
-                   struct tally *ret_tally);
+void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
+                   wall_ms_t at, struct tally *ret_tally);
 
 /* Points of a row of counts, by the policy's table; stops at INT64_MAX and INT64_MIN instead of wrapping. */
 int64_t scoring_points(const struct scoring *scoring, const int64_t *counts);

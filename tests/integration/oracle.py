@@ -278,7 +278,8 @@ class Oracle:
             ts = record_ms
         if not TIME_MIN_MS <= ts < TIME_END_MS:
             raise Reject("out_of_range")
-        if ts > record_ms + self.skew_ms:
+        # A record without a time has nothing that ts could be compared with.
+        if record_ms >= 0 and ts > record_ms + self.skew_ms:
             raise Reject("future")
         cell = self.policy.cell(event.type, event.followers)
         if cell is None:
@@ -291,7 +292,7 @@ class Oracle:
         if account is None:
             account = self.accounts[event.target] = Account(self, event.target)
         sign = -1 if event.undo else 1
-        if self.longest_ms is not None and ts < record_ms - self.longest_ms:
+        if self.longest_ms is not None and record_ms >= 0 and ts < record_ms - self.longest_ms:
             account.late.append((cell, sign))
             return "late"
         account.events.append((ts, cell, sign))

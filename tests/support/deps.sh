@@ -17,7 +17,10 @@ packages_of() {
         libmicrohttpd-dev libxxhash-dev libsystemd-dev ;;
     # Holds the server's program too; the package redis-server would also start a service on the machine's port 6379.
     demo) echo redis-tools util-linux ;;
-    kafka) echo default-jre-headless maven ca-certificates ;;
+    kafka)
+        command -v java >/dev/null || echo default-jre-headless # any will do
+        echo maven ca-certificates
+        ;;
     test) echo libcriterion-dev libjansson-dev redis-tools kcat python3 util-linux ;;
     *)
         echo "there is no list of packages called $1" >&2

@@ -6,16 +6,17 @@
  * the checks behind it. */
 /* Criterion's assertions assign to bit-fields. */
 #pragma GCC diagnostic ignored "-Wconversion"
+#include "../fuzz/fuzz_state.c"
 #include "cloutd/state.h"
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-#define HASH UINT64_C(0x4da10dd61a0116b0)
-
-static const uint8_t history[] = {1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
+static const uint8_t some_history[] = {1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
 
 static uint8_t *exact_copy(const uint8_t *bytes, size_t len)
 {
@@ -61,8 +62,8 @@ Test(state, what_is_packed_comes_back)
                   .at = 1718000000123,
                   .reg = 1718000040000,
                   .boards = 5,
-                  .history = history,
-                  .history_len = sizeof history}},
+                  .history = some_history,
+                  .history_len = sizeof some_history}},
                 {"an account that left: a position and no history",
                  {.gen = 1, .pos = 77, .at = 1718000000123}},
                 {"the most of everything: needs all of STATE_OVERHEAD but what gen and boards save",
@@ -71,8 +72,8 @@ Test(state, what_is_packed_comes_back)
                   .at = INT64_MAX,
                   .reg = INT64_MAX,
                   .boards = UINT32_MAX,
-                  .history = history,
-                  .history_len = sizeof history}},
+                  .history = some_history,
+                  .history_len = sizeof some_history}},
         };
 
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -103,8 +104,8 @@ Test(state, the_bytes_are_those_of_the_documented_form)
                                     .at = 5,
                                     .reg = 6,
                                     .boards = 1,
-                                    .history = history,
-                                    .history_len = sizeof history};
+                                    .history = some_history,
+                                    .history_len = sizeof some_history};
         const uint8_t want[] = {STATE_VERSION, 3, 0xac, 0x02, 5, 6, 1, 1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
         uint8_t sealed[sizeof want + 4];
         size_t len;
@@ -125,8 +126,8 @@ Test(state, every_flipped_bit_is_found)
                                     .at = 1718000000123,
                                     .reg = 1718000040000,
                                     .boards = 9,
-                                    .history = history,
-                                    .history_len = sizeof history};
+                                    .history = some_history,
+                                    .history_len = sizeof some_history};
         size_t len;
         uint8_t *packed = pack(&state, HASH, &len);
 
@@ -143,7 +144,7 @@ Test(state, every_flipped_bit_is_found)
 Test(state, every_other_length_is_found)
 {
         const struct state state = {
-                .pos = 1, .at = 1718000000123, .history = history, .history_len = sizeof history};
+                .pos = 1, .at = 1718000000123, .history = some_history, .history_len = sizeof some_history};
         uint8_t *longer, *packed;
         struct state got;
         size_t len;
@@ -166,7 +167,7 @@ Test(state, every_other_length_is_found)
 
 Test(state, another_accounts_state_is_found)
 {
-        const struct state state = {.pos = 1, .history = history, .history_len = sizeof history};
+        const struct state state = {.pos = 1, .history = some_history, .history_len = sizeof some_history};
         struct state got;
         size_t len;
         uint8_t *packed = pack(&state, account_hash("alice", 5), &len);
@@ -230,4 +231,32 @@ Test(state, the_hash_of_an_account_is_the_published_one)
          * vectors */
         cr_expect(eq(u64, account_hash("", 0), UINT64_C(0x2d06800538d394c2)));
         cr_expect(eq(u64, account_hash("alice", 5), HASH));
+}
+
+Test(state, the_fuzzers_corpus_passes)
+{
+        const char *folder = TEST_SOURCE_DIR "/fuzz/corpus/state";
+        DIR *dir = opendir(folder);
+        size_t n = 0;
+
+        cr_assert(ne(ptr, dir, NULL), "%s", folder);
+        for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+                uint8_t bytes[4096];
+                char path[1024];
+                size_t len;
+                FILE *file;
+
+                if (entry->d_name[0] == '.')
+                        continue;
+                (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+                file = fopen(path, "rb");
+                cr_assert(ne(ptr, file, NULL), "%s", path);
+                len = fread(bytes, 1, sizeof bytes, file);
+                cr_assert(lt(sz, len, sizeof bytes), "%s is longer than this test reads", path);
+                (void)fclose(file);                                        /* only read */
+                cr_expect(eq(int, LLVMFuzzerTestOneInput(bytes, len), 0)); /* a find aborts */
+                n++;
+        }
+        (void)closedir(dir); /* only read */
+        cr_expect(lt(sz, 8, n), "%zu files", n);
 }

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""conftest.py - what the tests share: one Kafka for all of them, a world for each."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import Kafka, Unavailable, World
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes")
+    config.addinivalue_line("markers", "big: 2,000,000 events; only when asked for")
+    config.addinivalue_line("markers", "sanitizer: worth running under AddressSanitizer, too")
+
+
+def require(condition, why):
+    if not condition:
+        pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory):
+    try:
+        broker = Kafka(tmp_path_factory.mktemp("session") / "kafka")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def new_world(kafka, tmp_path, request):
+    """World(...) that is cleared away after the test; its logs are kept where the test failed."""
+    worlds = []
+
+    def make(**options):
+        folder = tmp_path / f"world-{len(worlds)}"
+        folder.mkdir()
+        worlds.append(World(options.pop("kafka", kafka), folder, **options))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.close()
+    keep = os.environ.get("CLOUTD_CHECK_LOGS")
+    if keep and getattr(request.node, "failed", False):
+        target = Path(keep) / request.node.name.replace("/", "_")[:100]
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(tmp_path, target, ignore=shutil.ignore_patterns("*.sock", "data", "dump.rdb"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == "call" and report.failed:
+        item.failed = True

@@ -1,0 +1,559 @@
+# SPDX-License-Identifier: Apache-2.0
+"""harness.py - a real Kafka, a real Redis, real daemons, and whether what Redis shows is what the oracle says.
+
+    world = World(kafka, folder, policy=KRED, clock="record")     a topic, a Redis and an oracle of its own
+    world.send(Record(partition, time_ms, key, value), ...)       into Kafka, and to the oracle
+    world.run_until_end()                                         a daemon, to the end of the log
+    world.check()                                                 every key of Redis against the oracle
+
+    with world.daemon() as daemon: ...                            a daemon in the background; stopped and looked at after
+
+CLOUTD_BUILD names the folder with the programs.  Everything listens on loopback, on ports that were free.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections import namedtuple
+from pathlib import Path
+
+import redis
+import xxhash
+
+from oracle import Oracle
+from policies import KRED, WINDOWS, policy_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("CLOUTD_BUILD", ROOT / "build" / "dev"))
+SALT = "not-a-secret-in-a-test-0123456789"
+UNDER_SANITIZER = "asan" in BUILD.name
+PATIENCE = 180 if UNDER_SANITIZER else 60  # seconds that a daemon may take for what is quick when it works
+
+Record = namedtuple("Record", "partition time_ms key value")
+
+
+class Unavailable(Exception):
+    """What a test needs cannot be had on this machine."""
+
+
+def now_ms():
+    return time.time_ns() // 1_000_000
+
+
+def wait_for(condition, seconds=PATIENCE, what="the condition", every=0.05):
+    """The first true value of condition(), or an AssertionError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(every)
+
+
+def free_port():
+    """Below the ephemeral range, so that no client is given it before the server takes it.  Where to look first follows
+    from the process id: other runs of these tests look elsewhere."""
+    for i in range(10_000):
+        port = 10_000 + (os.getpid() * 37 + free_port.next + i) % 10_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free_port.next += i + 1
+            return port
+    raise Unavailable("no free port")
+
+
+free_port.next = 0
+
+
+# ---- Kafka ----
+
+
+def _escape(value):
+    if value is None:
+        return b"\\N"
+    for byte, escaped in ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\0", b"\\0")):
+        if byte in value:
+            value = value.replace(byte, escaped)
+    return value
+
+
+def _unescape(field):
+    if field == b"\\N":
+        return None
+    meaning = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"0": b"\0", b"\\": b"\\"}
+    return re.sub(rb"\\(.)", lambda match: meaning[match[1]], field)
+
+
+def build_topic_tool(folder):
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "rdkafka"], check=True, capture_output=True, text=True)
+    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", folder / "topic",
+                    ROOT / "tests/support/topic.c", *flags.stdout.split()], check=True)
+    return folder / "topic"
+
+
+class Kafka:
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        self.tool = build_topic_tool(folder)
+        self.start()
+        self.brokers = (folder / "kafka" / "brokers").read_text().strip()
+
+    def _shell(self, *command):
+        # kafka.sh says on stderr what is wrong; the broker that it leaves running must not hold our pipes.
+        with open(self.folder / "kafka.sh.log", "ab") as log:
+            return subprocess.run(["bash", "-c", '. "$0" && "$@"', ROOT / "tests/support/kafka.sh", *command],
+                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode == 0
+
+    def start(self):
+        if not self._shell("kafka_fetch"):
+            raise Unavailable("NO REAL KAFKA: " + (self.folder / "kafka.sh.log").read_text()[-2000:])
+        if not self._shell("kafka_start", self.folder / "kafka"):
+            raise RuntimeError((self.folder / "kafka.sh.log").read_text()[-2000:])
+
+    def stop(self, sig="TERM"):
+        self._shell("kafka_stop", self.folder / "kafka", sig)
+
+    def _topic(self, command, topic, *more, **options):
+        done = subprocess.run([self.tool, self.brokers, command, topic, *map(str, more)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, check=False, **options)
+        assert done.returncode == 0, done.stderr.decode()
+        return [line.split(b"\t") for line in done.stdout.splitlines()]
+
+    def create(self, topic, partitions):
+        self._topic("create", topic, partitions)
+
+    def delete(self, topic):
+        self._topic("delete", topic)
+
+    def write(self, topic, records):
+        lines = [b"%d\t%d\t%b\t%b" % (record.partition, record.time_ms, _escape(record.key), _escape(record.value))
+                 for record in records]
+        self._topic("write", topic, input=b"\n".join(lines) + b"\n" if lines else b"")
+
+    def read(self, topic):
+        """[(partition, offset, time_ms, key, value, {header: value})]"""
+        return [(int(fields[0]), int(fields[1]), int(fields[2]), _unescape(fields[3]), _unescape(fields[4]),
+                 {header.split(b"=", 1)[0].decode(): _unescape(header.split(b"=", 1)[1]) for header in fields[5:]})
+                for fields in self._topic("read", topic)]
+
+    def ends(self, topic):
+        return {int(partition): int(end) for partition, _, end in self._topic("ends", topic)}
+
+    def committed(self, topic, group):
+        return {int(partition): int(offset) for partition, offset in self._topic("committed", topic, group)}
+
+
+# ---- Redis ----
+
+
+class Redis:
+    """A redis-server of its own; nothing is saved unless a test asks for it."""
+
+    def __init__(self, folder, *options):
+        self.folder, self.options = folder, options
+        folder.mkdir(parents=True)
+        self.socket = folder / "redis.sock"
+        self.process = None
+        self.start()
+
+    def start(self):
+        program = shutil.which("redis-server") or self._server_by_another_name()
+        with open(self.folder / "redis.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [program, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "",
+                 "--appendonly", "no", "--maxmemory-policy", "noeviction", *self.options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.client = redis.Redis(unix_socket_path=str(self.socket))
+        wait_for(self._answers, what="redis-server answers")
+
+    def _server_by_another_name(self):
+        """redis-tools has the server too, under the name redis-check-rdb."""
+        program = shutil.which("redis-check-rdb")
+        if program is None:
+            raise Unavailable("no redis-server")
+        link = self.folder / "redis-server"
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
+        return link
+
+    def _answers(self):
+        with contextlib.suppress(redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError):
+            return self.client.ping()
+        return False
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.client.close()
+
+    def restart_empty(self):
+        self.kill()
+        (self.folder / "dump.rdb").unlink(missing_ok=True)
+        self.start()
+
+    def restart_with_data(self):
+        self.client.save()
+        self.kill()
+        self.start()
+
+    def dump(self):
+        """Every byte that is stored, as one string: for asking whether a name is anywhere in it."""
+        parts = []
+        for key in self.client.scan_iter(count=1000):
+            kind = self.client.type(key)
+            value = {b"string": self.client.get, b"hash": self.client.hgetall, b"set": self.client.smembers,
+                     b"zset": lambda k: self.client.zrange(k, 0, -1)}[kind](key)
+            parts += [key, value if isinstance(value, bytes) else
+                      b"\n".join(b"%b=%b" % pair for pair in value.items()) if isinstance(value, dict) else
+                      b"\n".join(value)]
+        return b"\n".join(parts)
+
+
+# ---- cloutd ----
+
+
+def _yaml(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_yaml(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    return str(value) if isinstance(value, int) else json.dumps(str(value))
+
+
+def parse_metrics(text):
+    """{name or name{labels}: value}"""
+    samples = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, value in samples}
+
+
+RESULTS = ("scored", "unscored", "self", "late", "duplicate", "opted_out", "control", "rejected")
+
+
+class Daemon:
+    """One cloutd process."""
+
+    count = 0
+
+    def __init__(self, config, folder, *options):
+        Daemon.count += 1
+        self.name = f"cloutd-{Daemon.count}"
+        self.log_path = folder / (self.name + ".log")
+        self.http = config["http"]
+        config_path = folder / (self.name + ".yaml")
+        config_path.write_text("".join(f"{name}: {_yaml(value)}\n" for name, value in config.items()))
+        self._log = open(self.log_path, "wb")  # noqa: SIM115  closed by finish()
+        self.process = subprocess.Popen([BUILD / "cloutd", "--config", config_path, *options],
+                                        stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            if kind is None:
+                assert self.terminate() == 0, self.log_tail()
+            else:
+                self.kill()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def log_tail(self):
+        return f"--- {self.log_path}\n{self.log()[-3000:]}"
+
+    def wait(self, seconds=PATIENCE):
+        """The exit status."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end within {seconds} s\n{self.log_tail()}") from None
+        self._log.close()
+        assert not re.search(r"Sanitizer|runtime error", self.log()), self.log_tail()
+        return status
+
+    def terminate(self, seconds=30):
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    def get(self, path):
+        """(status, text); (0, reason) while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def metrics(self):
+        status, text = self.get("/metrics")
+        assert status == 200, text
+        return parse_metrics(text)
+
+    def wait_ready(self, ready=True, seconds=30):
+        want = 200 if ready else 503
+
+        def answers():
+            assert self.process.poll() is None, self.log_tail()
+            return self.get("/readyz")[0] == want
+
+        wait_for(answers, seconds, f"{self.name}: /readyz is {want}")
+
+    def books(self):
+        """Lines by result, replayed included."""
+        metrics = self.metrics()
+        books = {result: int(metrics[f'cloutd_events_total{{result="{result}"}}']) for result in RESULTS}
+        books["replayed"] = int(metrics["cloutd_events_replayed_total"])
+        return books
+
+    def last_books(self):
+        """The same from the log line that a stopped daemon leaves."""
+        line = next((line for line in self.log().splitlines() if " msg=stopped " in line), None)
+        assert line is not None, self.log_tail()
+        books = {name: int(value) for name, value in re.findall(r"\b(\w+)=(\d+)\b", line)}
+        return {name: books.get(name, 0) for name in (*RESULTS, "replayed")}
+
+
+# ---- a world of its own for each test ----
+
+
+class World:
+    count = 0
+
+    def __init__(self, kafka, folder, *, policy=KRED, windows=None, headline=None, clock="record", partitions=3,
+                 boards=1000, skew_ms=300_000, redis_options=(), **config):
+        World.count += 1
+        self.kafka, self.folder, self.policy, self.clock = kafka, folder, policy, clock
+        self.windows = WINDOWS if windows is None else windows
+        self.headline = headline or (self.windows[1].name if len(self.windows) > 1 else
+                                     self.windows[0].name if self.windows else "all")
+        self.boards, self.partitions = boards, partitions
+        self.topic = f"events-{World.count}"
+        self.letters = self.topic + ".rejected"
+        self.group = f"group-{World.count}"
+        self.redis = Redis(folder / "redis", *redis_options)
+        self.prefix = "t:"
+        self.oracle = Oracle(policy, self.windows, self.headline, skew_ms)
+        self.ends = dict.fromkeys(range(partitions), 0)
+        (folder / "salt").write_text(SALT)
+        self.config = {
+            "kafka": {"brokers": kafka.brokers, "topic": self.topic, "group": self.group,
+                      "dead_letter_topic": self.letters},
+            "redis": {"address": f"unix:{self.redis.socket}", "prefix": self.prefix},
+            "policy": "policy.yaml",
+            "windows": [{"length": window.name, "bucket": f"{window.bucket_ms}ms"} for window in self.windows],
+            "headline": self.headline, "boards": {"size": boards}, "clock": clock,
+            "max_clock_skew": f"{skew_ms}ms", "optout_salt_file": "salt", **config,
+        }
+        self.set_policy(policy)
+        kafka.create(self.topic, partitions)
+        kafka.create(self.letters, 1)
+
+    def close(self):
+        self.redis.kill()
+
+    def set_policy(self, policy):
+        self.policy = self.oracle.policy = policy
+        (self.folder / "policy.yaml").write_text(policy_yaml(policy))
+
+    # -- events
+
+    def partition_of(self, target):
+        """Any function of the target will do."""
+        return xxhash.xxh64_intdigest(target, seed=99) % self.partitions
+
+    def record(self, event, time_ms, target=None):
+        """One event, or several lines of bytes for accounts of one partition, as a record."""
+        if not isinstance(event, bytes):
+            target = str(event["target"]).encode(errors="surrogatepass") if target is None else target
+            event = json.dumps(event).encode()
+        return Record(self.partition_of(target), time_ms, target, event)
+
+    def send(self, *records):
+        """The oracle first: it reads what was, not what came out of Kafka."""
+        for record in records:
+            self.oracle.feed(record.partition, self.ends[record.partition], record.time_ms, record.key, record.value)
+            self.ends[record.partition] += 1
+        self.kafka.write(self.topic, records)
+
+    # -- daemons
+
+    def daemon(self, *options, **changes):
+        config = {**self.config, "http": f"127.0.0.1:{free_port()}", **changes}
+        return Daemon(config, self.folder, *options)
+
+    def run_until_end(self, seconds=PATIENCE, **changes):
+        """To the end of the log and out; what it said of its books is returned."""
+        daemon = self.daemon("--until-end", **changes)
+        assert daemon.wait(seconds) == 0, daemon.log_tail()
+        self.check_positions()
+        return daemon.last_books()
+
+    def low(self):
+        """Up to where Redis has everything, by partition."""
+        lows = {}
+        for partition in range(self.partitions):
+            low = self.redis.client.hget(f"{self.prefix}own:{self.topic}:{partition}", "low")
+            lows[partition] = 0 if low is None else int(low)
+        return lows
+
+    def wait_until_read(self, seconds=PATIENCE):
+        def read():
+            with contextlib.suppress(redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError):
+                return self.low() == self.ends
+            return False
+
+        try:
+            wait_for(read, seconds, "everything is in Redis")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: low {self.low()}, ends {self.ends}") from None
+
+    def check_positions(self):
+        """After a graceful stop the committed offsets are exactly what Redis has."""
+        committed = {partition: max(offset, 0)
+                     for partition, offset in self.kafka.committed(self.topic, self.group).items()}
+        assert committed == self.low()
+
+    # -- the comparison
+
+    def check(self, slack_ms=None):
+        """Everything a reader can see.  @slack_ms: how far Redis may lag behind its clock's edges; 2 s of the wall
+        clock by default, nothing of the log's."""
+        if slack_ms is None:
+            slack_ms = 0 if self.clock == "record" else 2000
+        hashes = self.read_accounts()
+        wrong = self.compare(hashes, slack_ms) + self.compare_boards(hashes) + self.compare_policy(hashes)
+        assert not wrong, f"{len(wrong)} differences, the first:\n" + "\n".join(wrong[:12])
+
+    def now(self):
+        return self.oracle.now_ms if self.clock == "record" else now_ms()
+
+    def read_accounts(self):
+        """{id: {field: value}} of everything that looks like an account."""
+        head = f"{self.prefix}a:".encode()
+        keys = list(self.redis.client.scan_iter(match=head + b"*", count=5000))
+        hashes = {}
+        for i in range(0, len(keys), 5000):
+            pipeline = self.redis.client.pipeline(transaction=False)
+            for key in keys[i:i + 5000]:
+                pipeline.hgetall(key)
+            for key, fields in zip(keys[i:i + 5000], pipeline.execute()):
+                hashes[key[len(head):]] = fields
+        return hashes
+
+    def compare(self, hashes, slack_ms):
+        now = self.now()
+        wrong = []
+        for id_ in hashes.keys() - self.oracle.accounts.keys():
+            wrong.append(f"{id_}: should have no key ({'left' if id_ in self.oracle.left else 'never counted'})")
+        for id_, account in self.oracle.accounts.items():
+            fields = hashes.get(id_)
+            if fields is None:
+                if not account.shows_nothing(now):
+                    wrong.append(f"{id_}: has no key, should have {account.fields(now)}")
+                continue
+            try:
+                at = int(fields[b"at"])
+                shown = {name.decode(): fields[name].decode() if name == b"cells" else int(fields[name])
+                         for name in fields if not name.startswith(b"_") and name not in (b"at", b"next", b"pol")}
+            except (KeyError, ValueError) as error:
+                wrong.append(f"{id_}: cannot be read ({error!r}): {fields}")
+                continue
+            if at > now:
+                wrong.append(f"{id_}: at {at} is later than now, {now}")
+            for moment in {at, max(at, now - slack_ms)}:
+                want = account.fields(moment)
+                if shown != want:
+                    wrong.append(f"{id_}: at {moment} (written at {at}) should show {want}, shows {shown}")
+                    break
+            change = account.next_change(at)
+            if change is None and b"next" in fields:
+                wrong.append(f"{id_}: no bucket is left, yet next is {fields[b'next']}")
+            if change is not None and not (b"next" in fields and int(fields[b"next"]) <= change):
+                wrong.append(f"{id_}: changes by itself at {change}, next is {fields.get(b'next')}")
+        return wrong
+
+    def compare_boards(self, hashes):
+        """By what the hashes show: they were compared with the oracle."""
+        wrong = []
+        for name in [window.name for window in self.windows] + ["all"]:
+            key = f"{self.prefix}top:{name}"
+            if self.boards == 0:
+                if self.redis.client.exists(key):
+                    wrong.append(f"{key}: no boards were asked for")
+                continue
+            best = sorted(((int(fields.get(name.encode(), 0)), id_) for id_, fields in hashes.items()), reverse=True)
+            want = [(id_, points) for points, id_ in best if points > 0][:self.boards]
+            shown = [(id_, int(points))
+                     for id_, points in self.redis.client.zrevrange(key, 0, self.boards - 1, withscores=True)]
+            if shown[:len(want)] != want or any(points > 0 for _, points in shown[len(want):]):
+                place = next((i for i, pair in enumerate(want) if i >= len(shown) or shown[i] != pair), len(want))
+                wrong.append(f"{key}: place {place + 1}: should be {want[place:place + 3]}, is {shown[place:place + 3]}")
+            members = set(self.redis.client.zrange(key, 0, -1))
+            if members - hashes.keys():
+                wrong.append(f"{key}: members without a key: {sorted(members - hashes.keys())[:5]}")
+        return wrong
+
+    def compare_policy(self, hashes):
+        wrong = []
+        version = self.redis.client.get(self.prefix + "policy")
+        text = None if version is None else self.redis.client.get(f"{self.prefix}policy:{version.decode()}")
+        if text is None:
+            return ["the policy is not in Redis"]
+        policy = json.loads(text)
+        if policy.pop("version").encode() != version:
+            wrong.append("the policy names another version")
+        rest = json.dumps(policy, separators=(",", ":"), ensure_ascii=False).encode()
+        if xxhash.xxh3_128_hexdigest(rest)[:16].encode() != version:
+            wrong.append("the policy's version is not the hash of its text")
+        if [cell["points"] for cell in policy["cells"]] != self.policy.points:
+            wrong.append(f"the policy in Redis gives other points: {policy['cells']}")
+        stale = [id_ for id_, fields in hashes.items() if fields.get(b"pol") != version]
+        if stale:
+            wrong.append(f"{len(stale)} accounts were computed with another policy, such as {stale[:3]}")
+        return wrong
+
+    def check_letters(self, exactly_once=True):
+        """The dead-letter topic has each rejected line, with its headers; nothing else."""
+        want = [(rejected.key, rejected.value,
+                 {"cloutd.reason": rejected.reason, "cloutd.topic": self.topic,
+                  "cloutd.partition": str(rejected.partition), "cloutd.offset": str(rejected.offset),
+                  "cloutd.line": str(rejected.line)}) for rejected in self.oracle.rejected]
+        letters = [(key, value or b"", {name: header.decode() for name, header in headers.items()})
+                   for _, _, _, key, value, headers in self.kafka.read(self.letters)]
+
+        def order(letter):
+            headers = letter[2]
+            return int(headers["cloutd.partition"]), int(headers["cloutd.offset"]), int(headers["cloutd.line"])
+
+        want.sort(key=order)
+        letters.sort(key=order)
+        if not exactly_once:
+            letters = [letter for i, letter in enumerate(letters) if i == 0 or letters[i - 1] != letter]
+        assert letters == want
+
+    def check_books(self, books, replayed=False):
+        """@books of daemons that together read everything once, or (@replayed) some of it again."""
+        if replayed:
+            assert sum(books.values()) >= self.oracle.lines
+            return
+        assert sum(books.values()) == self.oracle.lines
+        assert {name: n for name, n in books.items() if n} == dict(self.oracle.results)

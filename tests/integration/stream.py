@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""stream.py - seeded records with everything in them: spellings, undo, late, self, left, broken lines, many to a message.
+
+    for record in Stream(seed, world).records(10_000): ...
+
+A function of the seed and of what is asked for; reads no clock."""
+
+import json
+import random
+
+from harness import Record
+from policies import DAY, HOUR
+
+TYPES = ["retweet"] * 5 + ["reply"] * 3 + ["follow"] * 4 + ["mention"]  # the last is in no rule
+FOLLOWERS = [None, 0, 7, 500, 9_999, 10_000, 10_001, 50_000, 100_000, 100_001, 3_000_000]
+BROKEN = [b"", b"{", b"[1]", b"\xff", b'{"type":"retweet"}', b'{"type":"retweet","actor":"a","target":""}',
+          b'{"type":"retweet","actor":"a","target":"b","ts":-1}', b'{"type":"retweet","actor":"a","target":"\\ud800"}',
+          b'{"type":"retweet","actor":"a","target":"b","undo":1}', b"nonsense", b'{"type":"optout"}']
+
+
+class Stream:
+    def __init__(self, seed, world, *, accounts=2000, start_ms=1_700_000_000_000, days=150, leaving=0.004,
+                 per_message=5):
+        self.random = random.Random(seed)
+        self.time_ms, self.span_ms = start_ms, days * DAY
+        self.leaving, self.per_message = leaving, per_message
+        self.partitions = [[] for _ in range(world.partitions)]
+        for i in range(accounts):
+            name = self._name(i)
+            self.partitions[world.partition_of(name.encode())].append(name)
+        self.partitions = [(p, names) for p, names in enumerate(self.partitions) if names]
+        self.to_undo = {}  # partition -> events that may be taken back
+        self.to_do = {}    # partition -> events that were taken back before they came
+
+    def _name(self, i):
+        kind = i % 50
+        if kind == 0:
+            return f"{i}-{'x' * self.random.randrange(10, 240)}"
+        if kind == 1:
+            return f"\u00e9-\U0001f600-{i}"
+        if kind == 2:
+            return str(i)  # may also come as an integer
+        if kind == 3:
+            return f'"{i}\\ /'
+        return f"u{i}"
+
+    def records(self, n, step_ms=None):
+        """@n records whose times rise by @step_ms on average (default: so that they fill the days)."""
+        step_ms = step_ms or max(1, self.span_ms // n)
+        for _ in range(n):
+            self.time_ms += int(self.random.expovariate(1 / step_ms))
+            yield self._record()
+
+    def _record(self):
+        rnd = self.random
+        partition, names = rnd.choice(self.partitions)
+        n_lines = 1 if rnd.random() < 0.7 else rnd.randrange(2, self.per_message + 1)
+        lines = [self._line(partition, names) for _ in range(n_lines)]
+        value = (b"\r\n" if rnd.random() < 0.05 else b"\n").join(lines)
+        if rnd.random() < 0.1:
+            value += b"\n" * rnd.randrange(1, 3)
+        key = rnd.choice(names).encode()
+        return Record(partition, self.time_ms - rnd.randrange(0, HOUR), key, value)
+
+    def _line(self, partition, names):
+        rnd = self.random
+        dice = rnd.random()
+        if dice < 0.02:
+            return rnd.choice(BROKEN)
+        # Few are popular: the accounts' ranks follow a power law.
+        target = names[int(len(names) * rnd.random() ** 3)]
+        if dice < 0.02 + self.leaving:
+            return self._spell({"type": "optout" if rnd.random() < 0.6 else "optin", "target": target})
+        if dice < 0.10:
+            undoable = self.to_undo.get(partition)
+            if undoable:
+                return self._spell({**undoable.pop(rnd.randrange(len(undoable))), "undo": True})
+        if dice < 0.13:
+            waiting = self.to_do.get(partition)
+            if waiting and rnd.random() < 0.5:
+                return self._spell(waiting.pop())
+        event = {"type": rnd.choice(TYPES), "actor": f"a{rnd.randrange(500)}", "target": target,
+                 "actor_followers": rnd.choice(FOLLOWERS)}
+        late = rnd.random()
+        if late < 0.03:
+            event["ts"] = self.time_ms - 90 * DAY - rnd.randrange(0, 60 * DAY)
+        elif late < 0.2:
+            event["ts"] = self.time_ms - rnd.randrange(0, 90 * DAY)
+        elif late < 0.21:
+            event["ts"] = self.time_ms + rnd.randrange(0, 2 * HOUR)  # perhaps too far in the future
+        elif late < 0.9:
+            event["ts"] = self.time_ms - rnd.randrange(0, 3 * HOUR)
+        if rnd.random() < 0.01:
+            event["actor"] = target
+        if "ts" in event:
+            if dice < 0.13:
+                self.to_do.setdefault(partition, []).append(event)
+                return self._spell({**event, "undo": True})
+            if rnd.random() < 0.1:
+                self.to_undo.setdefault(partition, []).append(event)
+        return self._spell(event)
+
+    def _spell(self, event):
+        """The same event, written as feeds write it."""
+        rnd = self.random
+        fields = list(event.items())
+        dice = rnd.random()
+        if dice < 0.6:
+            return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
+        if dice < 0.7:
+            rnd.shuffle(fields)
+        if dice < 0.8:
+            fields.insert(rnd.randrange(len(fields) + 1), ("extra", {"a": [1, "}", None], "type": "reply"}))
+        if dice > 0.9:
+            fields = [(name, str(value) if name in ("ts", "actor_followers") and value is not None else value)
+                      for name, value in fields]
+        if dice > 0.97:
+            fields.insert(0, ("target", "an earlier one loses"))
+        members = (f"{json.dumps(name)}: {self._spell_value(name, value)}" for name, value in fields)
+        return ("{" + ", ".join(members) + "}").encode()
+
+    def _spell_value(self, name, value):
+        if name == "target" and isinstance(value, str):
+            if value.isdigit() and self.random.random() < 0.5:
+                return value
+            if self.random.random() < 0.2 and all(ord(char) < 0x10000 for char in value):
+                return '"' + "".join(f"\\u{ord(char):04x}" for char in value) + '"'
+        return json.dumps(value, ensure_ascii=self.random.random() < 0.5)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random logs with everything in them, read by daemons that are stopped and killed at random moments.
+
+The seed is printed; CLOUTD_SEED=N runs that one again."""
+
+import os
+import random
+import time
+
+import pytest
+
+from harness import UNDER_SANITIZER
+from oracle import Window
+from policies import DAY, HOUR, KRED, MIXED, WINDOWS
+from stream import Stream
+
+ROUNDS = int(os.environ.get("CLOUTD_ROUNDS", "3"))
+FIRST_SEED = int(os.environ.get("CLOUTD_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+SEEDS = [FIRST_SEED] if "CLOUTD_SEED" in os.environ else [FIRST_SEED + i for i in range(ROUNDS)]
+EVENTS = 4_000 if UNDER_SANITIZER else 20_000
+
+
+def random_world(new_world, rnd):
+    windows, headline = rnd.choice([(WINDOWS, "30d"), (WINDOWS, "all"), ([Window("7d", 7 * DAY, HOUR)], "7d"),
+                                    ([Window("24h", DAY, 4 * HOUR), Window("2d", 2 * DAY, 4 * HOUR)], "2d")])
+    return new_world(policy=rnd.choice([KRED, MIXED]), windows=windows, headline=headline,
+                     partitions=rnd.choice([1, 3, 8]), boards=rnd.choice([0, 10, 1000]), lanes=rnd.choice([1, 2, 3]),
+                     flush_interval=rnd.choice(["1ms", "20ms", "1s"]))
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_log_read_once(new_world, seed):
+    print(f"CLOUTD_SEED={seed}")
+    rnd = random.Random(seed)
+    world = random_world(new_world, rnd)
+    world.send(*Stream(seed, world).records(EVENTS))
+    world.check_books(world.run_until_end())
+    world.check()
+    world.check_letters()
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_log_with_stops_and_kills_in_between(new_world, seed):
+    print(f"CLOUTD_SEED={seed}")
+    rnd = random.Random(seed + 1)
+    world = random_world(new_world, rnd)
+    stream = Stream(seed, world, accounts=rnd.choice([50, 2000]))
+    for _ in range(6):
+        world.send(*stream.records(EVENTS // 6, step_ms=stream.span_ms // EVENTS))
+        daemon = world.daemon()
+        time.sleep(rnd.uniform(0.2, 2.0))
+        if rnd.random() < 0.3:
+            assert daemon.terminate() == 0, daemon.log_tail()
+            world.check_positions()
+        else:
+            daemon.kill()
+    world.run_until_end()
+    world.check()
+    world.check_letters(exactly_once=False)
