@@ -94,7 +94,7 @@ static struct rival *rival_new(size_t n)
         while (buckets < n)
                 buckets *= 2;
         rival->mask = buckets - 1;
-        rival->buckets = calloc(buckets, sizeof *rival->buckets);
+        rival->buckets = calloc(buckets, sizeof(void *));
         CHECK(rival->buckets != NULL);
         return rival;
 }
@@ -302,8 +302,8 @@ static void bench(size_t n)
         measure(table, rival, requests, n, true);
         free(requests);
         rival_free(rival);
-        table = table_free(table);
-        slabs = slabs_free(slabs);
+        (void)table_free(table);
+        (void)slabs_free(slabs);
 }
 
 int main(int argc, char **argv)

@@ -121,7 +121,7 @@ static void subject_init(struct subject *s, int n_hours, int n_days)
 
         memset(s, 0, sizeof *s);
         scoring_init(&s->scoring, n_hours > 0 ? &both : &days, &policy);
-        s->room = 200 * 16 + HISTORY_GROWTH; /* some 130 entries of at most 10 bytes */
+        s->room = 3200 + HISTORY_GROWTH; /* some 130 entries of at most 10 bytes */
         s->history = malloc(s->room);
         s->scratch = malloc(s->room);
         CHECK(s->history != NULL && s->scratch != NULL);
@@ -151,7 +151,7 @@ static void bench(int n_hours, int n_days, int64_t rounds)
         static struct subject subject;
         struct subject *s = &subject;
         double add[REPETITIONS], tally[REPETITIONS], rival_add[REPETITIONS], rival_tally[REPETITIONS];
-        const size_t n_buckets = (size_t)(n_hours + n_days);
+        const size_t n_buckets = (size_t)n_hours + (size_t)n_days;
 
         subject_init(s, n_hours, n_days);
         check(s, "history", history_sum(s), s->n_events);

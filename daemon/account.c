@@ -91,7 +91,8 @@ static struct cold *cold_set_history(struct lane *lane, struct record *record, c
                 lane->cold_bytes += size;
                 record->cold = cold;
         }
-        memcpy(cold->bytes + cold->id_len, history, len);
+        if (len > 0)
+                memcpy(cold->bytes + cold->id_len, history, len);
         cold->history_len = (uint32_t)len;
         return cold;
 }
@@ -226,7 +227,7 @@ static void record_fold(struct partition *p, struct record *record)
         int any = 0;
 
         for (unsigned c = 0; c < n_cells; c++) {
-                counts[c] = record_counter(record, c);
+                counts[c] = record_counter(record, c); /* a signed byte, as it is meant */
                 any |= counts[c];
         }
         if (any == 0)
@@ -266,7 +267,7 @@ static void count(struct partition *p, struct record *record, const struct parke
         if (event->ts_ms < 0) {
                 int32_t counts[POLICY_CELLS_MAX] = {0};
 
-                counts[event->cell] = event->delta;
+                counts[event->cell] = event->delta > 0 ? 1 : -1;
                 (void)history_rewrite(p, record, counts, -1);
                 set_pos(record, event->offset);
                 lane_count(p->lane->telemetry, LANE_LATE, 1);

@@ -17,10 +17,12 @@
 #include "lane_internal.h"
 #include "resp.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define LOOK_EVERY_US INT64_C(1000000)
+#define FLOOR_NAME    40
 #define VISIT_RECORDS 4096 /* residents looked at in one step */
 
 /* Order of two places; a floor without member is below all members with its points. */
@@ -133,14 +135,13 @@ static void floor_parse(struct floor *floor, const struct reply *value)
 
 static void floor_name(const struct lane *lane, const char *kind, size_t window, char *buf)
 {
-        strcpy(buf, kind);
-        strcat(buf, lane->scoring->windows[window].name);
+        (void)snprintf(buf, FLOOR_NAME, "%s%s", kind, lane->scoring->windows[window].name);
 }
 
 void board_read_own(struct partition *p, const struct reply *own)
 {
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
-                char name[40];
+                char name[FLOOR_NAME];
 
                 floor_name(p->lane, "floor:", w, name);
                 floor_parse(&p->floors[w], own != NULL ? reply_field(own, name) : NULL);
@@ -166,7 +167,7 @@ size_t board_own_pairs(const struct partition *p)
 static void put_floor(const struct partition *p, struct buf *out, const char *kind, size_t window,
                       const struct floor *floor)
 {
-        char name[40], value[24 + ACCOUNT_ID_MAX], *end = value;
+        char name[FLOOR_NAME], value[24 + ACCOUNT_ID_MAX], *end = value;
 
         floor_name(p->lane, kind, window, name);
         resp_text(out, name);

@@ -197,6 +197,8 @@ int main(int argc, char **argv)
         (void)setlocale(LC_TIME, "");
         line.ctl.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
         line.ctl.terminal = isatty(STDOUT_FILENO) == 1;
+        /* A frame of top leaves in one piece, so that nothing flickers; refused, it only flickers. */
+        (void)setvbuf(stdout, NULL, _IOFBF, 1 << 16);
         argp_err_exit_status = cloutd_err_exit_status(CLOUTD_EUSAGE);
         (void)argp_parse(&parser, argc, argv, 0, NULL, &line); /* ends the program where it fails */
         err = run(&line, &why);

@@ -130,9 +130,8 @@ struct ctl_board {
         size_t n_rows;
         bool compared; /* change and is_new mean something */
 };
-/* Fill in what changed since @before. */
-enum cloutd_err ctl_board_compare(struct ctl_board *board, const struct ctl_board *before,
-                                  struct errmsg *reterr);
+/* Fill in what changed since @before, whose rows are put into another order. */
+void ctl_board_compare(struct ctl_board *board, struct ctl_board *before);
 /* The table, at most @columns wide and @lines long (0: as long as it is); returns the lines written. */
 size_t ctl_board_table(FILE *out, const struct ctl_board *board, size_t columns, size_t lines, bool utf8);
 void ctl_board_lines(FILE *out, const struct ctl_board *board, bool with_change);
@@ -180,7 +179,7 @@ struct ctl_lag {
         int64_t low;            /* all below is in Redis; -1: nobody claimed it yet */
         int64_t end;            /* of the log; -1: not known */
         wall_ms_t now;          /* time of the last record below low; 0: not known */
-        const char *host, *pid; /* of the owner; NULL: none */
+        char host[65], pid[24]; /* of the owner; "": none */
         wall_ms_t written;      /* when the owner wrote last; 0: never */
 };
 /* Messages and milliseconds behind; -1: not known. */

@@ -146,7 +146,7 @@ void ctl_account_json(FILE *out, const struct conf *conf, const struct ctl *acco
 enum cloutd_err ctl_get(struct ctl *ctl, struct errmsg *reterr)
 {
         struct ctl_hash hash = {NULL, 0};
-        redisReply *reply;
+        redisReply *reply = NULL;
         enum cloutd_err err = read_account(ctl, &reply, &hash, reterr);
 
         if (err != CLOUTD_OK)
@@ -498,7 +498,7 @@ enum cloutd_err ctl_explain(struct ctl *ctl, struct errmsg *reterr)
 {
         struct ctl_hash hash = {NULL, 0};
         struct policy *policy;
-        redisReply *reply;
+        redisReply *reply = NULL;
         enum cloutd_err err = policy_load(ctl->conf->policy_path, ctl->conf, &policy, reterr);
 
         if (err != CLOUTD_OK)

@@ -82,13 +82,13 @@ void ctl_lag_text(FILE *out, const struct ctl_lag *lags, size_t n, wall_ms_t now
                 put_number(out, lag->end, 15);
                 put_number(out, ctl_lag_messages(lag), 14);
                 put_seconds(out, ctl_lag_ms(lag, now), 14);
-                if (lag->host == NULL) {
+                if (lag->host[0] == '\0') {
                         (void)fputs("  not claimed by any cloutd yet\n", out);
                         continue;
                 }
                 (void)ctl_name(text, lag->host, strlen(lag->host), false);
                 (void)fprintf(out, "  %s", text);
-                if (lag->pid != NULL) {
+                if (lag->pid[0] != '\0') {
                         (void)ctl_name(text, lag->pid, strlen(lag->pid), false);
                         (void)fprintf(out, " pid %s", text);
                 }
@@ -114,7 +114,7 @@ static void put_json_seconds(FILE *out, int64_t ms)
 
 static void put_json_string(FILE *out, const char *text)
 {
-        if (text != NULL)
+        if (text[0] != '\0')
                 ctl_json_string(out, text, strlen(text));
         else
                 (void)fputs("null", out);
@@ -285,9 +285,13 @@ static int64_t number_of(const redisReply *reply, int64_t otherwise)
                                                                                                 : otherwise;
 }
 
-/* @ret_own keeps the texts that @lag points to. */
-static enum cloutd_err read_own(struct ctl *ctl, struct ctl_lag *lag, redisReply **ret_own,
-                                struct errmsg *reterr)
+static void copy_text(const redisReply *reply, char *text, size_t size)
+{
+        (void)snprintf(text, size, "%s",
+                       reply->type == REDIS_REPLY_STRING ? reply->str : ""); /* cut to fit */
+}
+
+static enum cloutd_err read_own(struct ctl *ctl, struct ctl_lag *lag, struct errmsg *reterr)
 {
         enum { LOW, NOW, HOST, PID, AT, N_FIELDS };
         redisReply *own;
@@ -296,37 +300,33 @@ static enum cloutd_err read_own(struct ctl *ctl, struct ctl_lag *lag, redisReply
 
         if (err != CLOUTD_OK)
                 return err;
-        *ret_own = own;
-        if (own->type != REDIS_REPLY_ARRAY || own->elements != N_FIELDS)
-                return fail(reterr, CLOUTD_ECORRUPT, "Redis: HMGET: an answer that is no list of fields");
-        lag->low = number_of(own->element[LOW], -1);
-        lag->now = number_of(own->element[NOW], 0);
-        lag->written = number_of(own->element[AT], 0);
-        lag->host = own->element[HOST]->str; /* NULL where the field is absent */
-        lag->pid = own->element[PID]->str;
-        return CLOUTD_OK;
+        if (own->type == REDIS_REPLY_ARRAY && own->elements == N_FIELDS) {
+                lag->low = number_of(own->element[LOW], -1);
+                lag->now = number_of(own->element[NOW], 0);
+                lag->written = number_of(own->element[AT], 0);
+                copy_text(own->element[HOST], lag->host, sizeof lag->host);
+                copy_text(own->element[PID], lag->pid, sizeof lag->pid);
+        } else {
+                err = fail(reterr, CLOUTD_ECORRUPT, "Redis: HMGET: an answer that is no list of fields");
+        }
+        freeReplyObject(own);
+        return err;
 }
 
 enum cloutd_err ctl_lag(struct ctl *ctl, struct errmsg *reterr)
 {
         struct trouble trouble = {.refused = false};
         struct ctl_lag *lags = NULL;
-        redisReply **owns = NULL;
-        rd_kafka_t *kafka;
+        rd_kafka_t *kafka = NULL;
         size_t n = 0;
         enum cloutd_err err = kafka_open(ctl->conf, &trouble, &kafka, reterr);
 
         if (err != CLOUTD_OK)
                 return err;
         err = kafka_partitions(kafka, ctl->conf, &trouble, &lags, &n, reterr);
-        if (err == CLOUTD_OK) {
-                owns = calloc(n, sizeof(redisReply *));
-                if (owns == NULL)
-                        err = fail(reterr, CLOUTD_ENOMEM, "out of memory");
-        }
         /* Redis first: a log that went on meanwhile is longer than what Redis has, as it should be. */
         for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
-                err = read_own(ctl, &lags[i], &owns[i], reterr);
+                err = read_own(ctl, &lags[i], reterr);
         for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
                 err = kafka_end(kafka, ctl->conf, &trouble, &lags[i], reterr);
         rd_kafka_destroy(kafka);
@@ -334,10 +334,6 @@ enum cloutd_err ctl_lag(struct ctl *ctl, struct errmsg *reterr)
                 ctl_lag_json(ctl->out, ctl->conf->kafka_topic, lags, n, clock_wall_ms());
         else if (err == CLOUTD_OK)
                 ctl_lag_text(ctl->out, lags, n, clock_wall_ms());
-        for (size_t i = 0; owns != NULL && i < n; i++)
-                if (owns[i] != NULL)
-                        freeReplyObject(owns[i]);
-        free(owns);
         free(lags);
         return err;
 }

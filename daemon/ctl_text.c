@@ -179,7 +179,7 @@ void ctl_bar(char ret_text[3 * CTL_BAR_MAX + 1], double share, size_t columns, b
 
         for (size_t i = 0; i < (utf8 ? n / 8 : (n + 4) / 8); i++)
                 out = stpcpy(out, utf8 ? "█" : "#");
-        (void)strcpy(out, utf8 ? eighths[n % 8] : "");
+        (void)stpcpy(out, utf8 ? eighths[n % 8] : "");
 }
 
 const char *ctl_number(char ret_text[CTL_NUMBER_SIZE], int64_t value)

@@ -26,36 +26,28 @@
 
 static int compare_rows(const void *a, const void *b)
 {
-        const struct ctl_row *x = *(const struct ctl_row *const *)a, *y = *(const struct ctl_row *const *)b;
+        const struct ctl_row *x = a, *y = b;
         const size_t len = x->account_len < y->account_len ? x->account_len : y->account_len;
         const int order = memcmp(x->account, y->account, len);
 
         return order != 0 ? order : (x->account_len > y->account_len) - (x->account_len < y->account_len);
 }
 
-enum cloutd_err ctl_board_compare(struct ctl_board *board, const struct ctl_board *before,
-                                  struct errmsg *reterr)
+void ctl_board_compare(struct ctl_board *board, struct ctl_board *before)
 {
-        const struct ctl_row **by_name = calloc(before->n_rows + 1, sizeof(struct ctl_row *));
-
-        if (by_name == NULL)
-                return fail(reterr, CLOUTD_ENOMEM, "out of memory");
-        for (size_t i = 0; i < before->n_rows; i++)
-                by_name[i] = &before->rows[i];
-        qsort(by_name, before->n_rows, sizeof *by_name, compare_rows);
+        if (before->n_rows > 0)
+                qsort(before->rows, before->n_rows, sizeof *before->rows, compare_rows);
         for (size_t i = 0; i < board->n_rows; i++) {
                 struct ctl_row *row = &board->rows[i];
-                const struct ctl_row *key = row;
-                const struct ctl_row *const *found =
-                        bsearch(&key, by_name, before->n_rows, sizeof *by_name, compare_rows);
+                const struct ctl_row *old = before->n_rows == 0 ? NULL
+                                                                : bsearch(row, before->rows, before->n_rows,
+                                                                          sizeof *before->rows, compare_rows);
 
-                row->is_new = found == NULL;
-                if (found != NULL && __builtin_sub_overflow(row->score, (*found)->score, &row->change))
+                row->is_new = old == NULL;
+                if (old != NULL && __builtin_sub_overflow(row->score, old->score, &row->change))
                         row->change = row->score > 0 ? INT64_MAX : INT64_MIN;
         }
         board->compared = true;
-        free(by_name);
-        return CLOUTD_OK;
 }
 
 /* "+20", "-3", "new", "" */
@@ -419,9 +411,9 @@ static enum cloutd_err watch(struct ctl *ctl, const char *window, const struct p
                         err = redis_connect_blocking(ctl->conf, CTL_REDIS_MS, &ctl->redis, reterr);
                 if (err == CLOUTD_OK)
                         err = frame_read(ctl, window, policy, now, reterr);
-                if (err == CLOUTD_OK && before->rows != NULL)
-                        err = ctl_board_compare(&now->board, &before->board, reterr);
                 if (err == CLOUTD_OK) {
+                        if (before->rows != NULL)
+                                ctl_board_compare(&now->board, &before->board);
                         struct frame *swap = before;
 
                         draw(ctl, &now->board, &screen);

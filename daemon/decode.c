@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* decode.c - the complete scanner: what does any line of JSON say, and if it is no event, why?
  *
- *   look      is the line UTF-8?  16 bytes at a time while it is ASCII, so that nothing below has to ask
- * again scan      one pass over the object; of each field that we use, where its last value lies and of which
- * kind it is; everything else is checked and forgotten evaluate  the fields in the order in which their
- * faults are reported
+ *   look      is the line UTF-8?  16 bytes at a time while it is ASCII; nothing below asks again
+ *   scan      one pass over the object: where the last value of each field that we use lies
+ *   evaluate  these values, in the order in which their faults are reported
  *
  * Scanning records and evaluating judges, because of duplicate keys the last wins: a bad value does not
  * matter if another one follows.  Escapes are decoded only in evaluation, hence only in fields that we use.

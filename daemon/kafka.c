@@ -677,8 +677,10 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, struct errmsg *rete
         enum cloutd_err err = CLOUTD_OK;
 
         kafka->ends = calloc((size_t)kafka->n_partitions, sizeof *kafka->ends);
-        if (starts == NULL || kafka->ends == NULL)
-                err = fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        if (starts == NULL || kafka->ends == NULL) {
+                free(starts);
+                return fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        }
         for (int i = 0; err == CLOUTD_OK && i < kafka->n_partitions; i++)
                 err = find_offsets(kafka, i, &starts[i], &kafka->ends[i], reterr);
         while (err == CLOUTD_OK) {

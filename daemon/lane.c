@@ -46,7 +46,7 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
         lane->slabs = slabs_new();
         lane->decoder = decoder_new(BATCH_EVENTS + 1);
         lane->batch = batch_new(lane);
-        lane->by_id = calloc(shared->telemetry->n_partitions + 1, sizeof *lane->by_id);
+        lane->by_id = calloc(shared->telemetry->n_partitions + 1, sizeof(struct partition *));
         lane->link = env->link_new(env->ctx);
         lane->sweeper = sweeper_new(lane);
         if (lane->slabs == NULL || lane->decoder == NULL || lane->batch == NULL || lane->by_id == NULL ||

@@ -83,7 +83,7 @@ static enum cloutd_err log_in(redisContext *redis, const struct conf *conf, stru
 {
         const char *args[3] = {"AUTH"};
         int n = 1;
-        redisReply *reply;
+        redisReply *reply = NULL;
         enum cloutd_err err;
 
         if (conf->redis_password == NULL)
@@ -101,7 +101,7 @@ static enum cloutd_err log_in(redisContext *redis, const struct conf *conf, stru
 enum cloutd_err redis_connect_blocking(const struct conf *conf, int timeout_ms, redisContext **ret,
                                        struct errmsg *reterr)
 {
-        const struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+        const struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000L};
         redisContext *redis = conf->redis.unix_path != NULL
                                       ? redisConnectUnixWithTimeout(conf->redis.unix_path, timeout)
                                       : redisConnectWithTimeout(conf->redis.host, conf->redis.port, timeout);

@@ -65,7 +65,8 @@ static inline void resp_bytes2(struct buf *out, const void *a, size_t a_len, con
         p = buf_room(out, a_len + b_len + 2);
         memcpy(p, a, a_len);
         memcpy(p + a_len, b, b_len);
-        memcpy(p + a_len + b_len, "\r\n", 2);
+        p[a_len + b_len] = '\r';
+        p[a_len + b_len + 1] = '\n';
         out->len += a_len + b_len + 2;
 }
 

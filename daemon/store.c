@@ -293,6 +293,7 @@ static void judge(struct partition *p, const struct reply *reply)
 {
         const struct reply *token;
         int64_t epoch, seq, low;
+        bool ours;
 
         if (reply->type != REDIS_REPLY_ARRAY || reply->len != OWN_REPLIES) {
                 p->watched = false;
@@ -312,17 +313,16 @@ static void judge(struct partition *p, const struct reply *reply)
         seq = reply_integer(reply->element[2], -1);
         low = reply_integer(reply->element[3], -1);
         p->watched = true;
-        if (!reply_is_string(token) || epoch < p->epoch) {
+        ours = reply_is_string(token) && strcmp(token->str, p->token) == 0;
+        if (!reply_is_string(token) || epoch < p->epoch || (ours && seq < p->seq)) {
                 went_back(p, epoch, low);
-        } else if (strcmp(token->str, p->token) != 0) {
+        } else if (!ours) {
                 const struct reply *host = reply->element[5], *pid = reply->element[6];
 
                 log_line(LOG_LEVEL_NOTICE, "another owner", "partition", "%d", p->id, "host", "%s",
                          reply_is_string(host) ? host->str : "?", "pid", "%s",
                          reply_is_string(pid) ? pid->str : "?", NULL);
                 partition_taken(p, false);
-        } else if (seq < p->seq) {
-                went_back(p, epoch, low);
         } else if (seq == p->seq || (seq == p->seq + 1 && p->unknown)) {
                 if (seq > p->seq && low > p->low)
                         p->low = low; /* the EXEC whose reply was lost did run */

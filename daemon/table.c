@@ -173,7 +173,7 @@ struct table *table_new(struct slabs *slabs, size_t n_cells,
         table->bits = INDEX_BITS_MIN;
         table->index = index_new(table->bits);
         /* Address space only: pages of it that are never touched cost nothing. */
-        table->slab = mmap(NULL, SLABS_MAX * sizeof *table->slab, PROT_READ | PROT_WRITE,
+        table->slab = mmap(NULL, SLABS_MAX * sizeof(void *), PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (table->slab == MAP_FAILED)
                 table->slab = NULL;
@@ -189,7 +189,7 @@ struct table *table_free(struct table *table)
         for (size_t i = 0; i < table->n_slabs; i++)
                 slab_give(table->slabs, table->slab[i]);
         if (table->slab != NULL)
-                (void)munmap((void *)table->slab, SLABS_MAX * sizeof *table->slab);
+                (void)munmap((void *)table->slab, SLABS_MAX * sizeof(void *));
         free(table->index);
         free(table);
         return NULL;

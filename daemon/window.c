@@ -141,7 +141,7 @@ struct run {
 /* Copy the entries before bucket @until.  Only the first one's step may change; the rest is one piece. */
 static uint8_t *run_copy(struct run *run, int64_t until, uint8_t *out)
 {
-        const uint8_t *from = run->in, *end = from;
+        const uint8_t *from = run->in, *end;
 
         if (run->step == 0 || run->at + (int64_t)run->step >= until)
                 return out;

@@ -50,8 +50,7 @@ struct event {
         const char *type;
         const char *actor; /* NULL in a control event, also where the line names one */
         const char *target;
-        uint32_t type_len; /* a type longer than POLICY_TYPE_MAX is cut to POLICY_TYPE_MAX + 1 bytes: in no
-                              rule */
+        uint32_t type_len; /* cut to POLICY_TYPE_MAX + 1 bytes where it is longer: in no rule */
         uint16_t actor_len;
         uint16_t target_len;
         enum event_kind kind;
@@ -62,16 +61,18 @@ struct event {
 
 /* A decoder remembers the feed's key order and owns the scratch into which escaped strings are decoded:
  * @n_slots slots, so that a batch of @n_slots events stays valid together; call i of a batch uses slot i.
+ *
  * Memory:  800 bytes a slot, and 128 MiB of address space for the deepest nesting there can be, of which only
- * what a line's depth touches becomes memory (a page for each 32,768 levels). Threads: one at a time for each
- * decoder.  Returns NULL when out of memory. */
+ *          what a line gets to becomes memory (a page for each 32,768 levels).
+ * Threads: one at a time for each decoder.
+ * Returns: NULL when out of memory. */
 struct decoder;
 struct decoder *decoder_new(unsigned n_slots);
 struct decoder *decoder_free(struct decoder *decoder); /* takes NULL; returns NULL */
 
-/* Decode @line (@len bytes, at most 2^31 - 1, no line end in it; never reads past them, never allocates).
- * Both layers. *ret_event is filled only with REJECT_NONE.  An empty line is REJECT_JSON: skipping blank
- * lines is the caller's. */
+/* Decode @line (@len bytes, at most 2^31 - 1, no line end in it) by both layers.  Never reads past the line
+ * and never allocates.  An empty line is REJECT_JSON: skipping blank lines is the caller's business.
+ * *ret_event is filled only with REJECT_NONE. */
 enum reject decode_event(struct decoder *decoder, unsigned slot, const char *line, size_t len,
                          struct event *ret_event);
 

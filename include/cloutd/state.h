@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define STATE_VERSION  1
-#define STATE_OVERHEAD ((size_t)1 + 5 * 10 + 4) /* at the most, around the history */
+#define STATE_OVERHEAD (1 + (size_t)5 * 10 + 4) /* at the most, around the history */
 
 struct state {
         uint32_t gen;    /* generation of the log that pos belongs to */

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import UNDER_SANITIZER
+from harness import UNDER_SANITIZER, wait_for
 from oracle import Window
 from policies import DAY, HOUR, KRED, MIXED, WINDOWS
 from stream import Stream
@@ -50,7 +50,8 @@ def test_a_random_log_with_stops_and_kills_in_between(new_world, seed):
     for _ in range(6):
         world.send(*stream.records(EVENTS // 6, step_ms=stream.span_ms // EVENTS))
         daemon = world.daemon()
-        time.sleep(rnd.uniform(0.2, 2.0))
+        wait_for(daemon.had_partitions, what="an assignment")
+        time.sleep(rnd.uniform(0, 0.4))
         if rnd.random() < 0.3:
             assert daemon.terminate() == 0, daemon.log_tail()
             world.check_positions()

@@ -130,7 +130,7 @@ int main(void)
 {
         static struct reader readers[READERS];
         struct slabs *slabs = slabs_new();
-        const int64_t end_ms = now_ms() + SECONDS * 1000;
+        const int64_t end_ms = now_ms() + INT64_C(1000) * SECONDS;
         struct table *table;
         uint64_t written = 0;
         int status = 0;
@@ -143,7 +143,7 @@ int main(void)
                 /* some leave one by one, the rest with their table */
                 for (uint32_t number = ACCOUNTS; number > ACCOUNTS / 2 && round % 2 == 0; number--)
                         table_remove(table, number, (uint64_t)(number - 1) << 40);
-                table = table_free(table);
+                (void)table_free(table);
                 table = write_table(slabs, round, &written);
         }
         atomic_store_explicit(&done, true, memory_order_relaxed);
@@ -161,7 +161,7 @@ int main(void)
                 }
         }
         (void)printf("writer: %" PRIu64 " changes\n", written);
-        table = table_free(table);
-        slabs = slabs_free(slabs);
+        (void)table_free(table);
+        (void)slabs_free(slabs);
         return status;
 }

@@ -14,7 +14,7 @@
 packages_of() {
     case $1 in
     build) echo gcc libc6-dev cmake ninja-build pkgconf librdkafka-dev libhiredis-dev libjemalloc-dev libyaml-dev \
-        libmicrohttpd-dev libxxhash-dev libsystemd-dev ;;
+        libmicrohttpd-dev libxxhash-dev libssl-dev libsystemd-dev ;;
     # Holds the server's program too; the package redis-server would also start a service on the machine's port 6379.
     demo) echo redis-tools util-linux ;;
     kafka)

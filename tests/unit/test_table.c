@@ -238,8 +238,8 @@ Test(table, sixteen_cells_leave_sixteen_bytes_for_the_id)
         number = put(none, mix(5), id, 32);
         cr_expect(eq(u32, table_find(none, mix(5), id, 32), number),
                   "without cells the whole tail is the id's");
-        wide = table_free(wide);
-        none = table_free(none);
+        (void)table_free(wide);
+        (void)table_free(none);
 }
 
 Test(table, a_new_record_is_empty_but_for_id_and_place)
@@ -372,7 +372,7 @@ Test(table, slabs_of_a_table_that_is_freed_serve_the_next)
                         bytes = slabs_bytes(slabs);
                 cr_expect(eq(sz, slabs_bytes(slabs), bytes), "round %d takes nothing new from the system",
                           round);
-                t = table_free(t);
+                (void)table_free(t);
         }
         cr_expect(le(sz, (size_t)70000 * 64, bytes));
 }
@@ -408,9 +408,9 @@ Test(table, a_reader_sees_what_the_lane_wrote)
         cr_expect(eq(i64, view.pos, 12345));
         cr_expect(eq(i64, view.from_ms, 1718000000123));
         cr_expect(eq(i64, view.to_ms, 1718000000123 + 3600000));
-        cr_expect(eq(int, view.counters[0], -5));
-        cr_expect(eq(int, view.counters[1], 0));
-        cr_expect(eq(int, view.counters[N_CELLS - 1], 100));
+        cr_expect(eq(i8, view.counters[0], -5));
+        cr_expect(eq(i8, view.counters[1], 0));
+        cr_expect(eq(i8, view.counters[N_CELLS - 1], 100));
         cr_expect(eq(str, view.id, "bob"));
 }
 
@@ -445,12 +445,12 @@ Test(table, a_records_counter_never_goes_back)
         const uint32_t before = record->seq;
         struct record_view view;
 
-        t = table_free(t);
+        (void)table_free(t);
         t = table_new(slabs, N_CELLS, long_id_of);
         next = table_record(t, put(t, mix(2), "bob", 3));
         cr_assert(eq(ptr, next, record), "the slab is the one from before");
         cr_expect(lt(u32, before, next->seq));
         cr_expect(record_read(next, N_CELLS, 1, &view));
         cr_expect(eq(str, view.id, "bob"));
-        t = table_free(t);
+        (void)table_free(t);
 }
