@@ -458,6 +458,10 @@ void account_loaded(struct partition *p, struct sent_load *load)
         struct state state;
         bool exists, pol, empty;
 
+        if (load->asked_left && load->left->type != REDIS_REPLY_INTEGER) {
+                load_failed(p, load, reply_is_error(load->left) ? load->left->str : "an unexpected reply");
+                return;
+        }
         if (!load_read(p, load, hash, &state, &exists, &pol))
                 return;
         lane_count(p->lane->telemetry, LANE_LOADS, 1);
@@ -482,7 +486,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
                                 state.pos = gone->pos;
                 }
         }
-        if (load->asked_left && load->left->type == REDIS_REPLY_INTEGER && load->left->integer == 1)
+        if (load->asked_left && load->left->integer == 1)
                 record->flags |= RECORD_LEFT;
         set_pos(record, state.pos);
         empty = !exists && parking->n == 0 && !(record->flags & RECORD_LEFT);
@@ -546,6 +550,22 @@ static void put_due(struct partition *p, const char *verb, wall_ms_t edge, const
         store_expect(p->lane, EXPECT_WRITE, index, p);
 }
 
+/* The account may stand in due sets that nobody remembers: take it out of all that its place has edges in,
+ * from now on. (Those of edges that have passed go, whole, as soon as they fire.) */
+static void put_wipe_due(struct partition *p, unsigned place, const char *id, size_t id_len, uint32_t index)
+{
+        const struct lane *lane = p->lane;
+
+        for (size_t r = 0; r < lane->scoring->n_rings; r++) {
+                const struct scoring_ring *ring = &lane->scoring->rings[r];
+                const int64_t now = ring_bucket(ring, place, lane->now_ms);
+                const int64_t ahead = lane->scoring->max_clock_skew_ms / ring->bucket_ms + 2;
+
+                for (int64_t bucket = now + 1; bucket <= now + ring->n_buckets + ahead; bucket++)
+                        put_due(p, "SREM", ring_bucket_start(ring, place, bucket), id, id_len, index);
+        }
+}
+
 /* Everything of the account that Redis may have: hash, board entries, due entries. */
 static void put_wipe(struct partition *p, const struct record *record, const char *id, size_t id_len,
                      uint32_t index)
@@ -560,19 +580,14 @@ static void put_wipe(struct partition *p, const struct record *record, const cha
         resp_bytes(&lane->out, key, key_len);
         store_expect(lane, EXPECT_WRITE, index, p);
         board_remove(p, id, id_len, index);
-        if (lane->wall_ms < p->messy_until) {
-                const wall_ms_t end = lane->now_ms + lane->scoring->longest_ms + PRUNE_MARGIN_MS;
-
-                for (wall_ms_t edge = scoring_next_edge(lane->scoring, p->due); edge <= end;
-                     edge = scoring_next_edge(lane->scoring, edge))
-                        put_due(p, "SREM", edge, id, id_len, index);
-        }
+        if (lane->now_ms < p->messy_until)
+                put_wipe_due(p, record->place, id, id_len, index);
         if (cold->reg != 0)
                 put_due(p, "SREM", cold->reg, id, id_len, index);
 }
 
-static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
-                     uint32_t index)
+static void put_optout(struct partition *p, const char *set_verb, const struct sent_write *write,
+                       uint32_t index)
 {
         struct buf *out = &p->lane->out;
 
@@ -581,6 +596,14 @@ static void put_gone(struct partition *p, const char *set_verb, const struct sen
         resp_text(out, p->optout_key);
         resp_bytes(out, write->salted, SALTED_LEN);
         store_expect(p->lane, EXPECT_WRITE, index, p);
+}
+
+static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
+                     uint32_t index)
+{
+        struct buf *out = &p->lane->out;
+
+        put_optout(p, set_verb, write, index);
         resp_command(out, 4);
         resp_text(out, "HSET");
         resp_text(out, p->gone_key);
@@ -671,6 +694,11 @@ void account_encode(struct partition *p, uint32_t number)
                 registered = 0; /* wiped just before */
                 if (cold->history_len == 0)
                         return;
+        } else if (flags & RECORD_BOARDS && p->n_left > 0) {
+                /* Redis may be back in a time when the account had left; the opt-in will not be read again.
+                 */
+                leave_salted(lane, id, id_len, write->salted);
+                put_optout(p, "SREM", write, index);
         }
         write->at = lane->now_ms > cold->at ? lane->now_ms : cold->at;
         history_tally(scoring, record->place, cold_history(cold), cold->history_len, write->at, &tally);
@@ -785,15 +813,15 @@ void account_unwritten(struct partition *p, const struct sent_write *write, enum
         struct record *record = account_of(p, write->number);
 
         record->flags &= (uint16_t)~RECORD_INFLIGHT;
-        /* To write more than has changed is always right. */
-        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW;
+        /* To write more than has changed is always right; and what was unknown before it was sent is unknown
+         * still. */
+        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW | RECORD_BOARDS;
         if (how != UNWRITTEN_NOT) {
-                /* Which boards it is on and where it is registered must be made so, whatever was executed. */
+                /* Where it is registered must be made so, whatever was executed. */
                 struct cold *cold = record->cold;
 
-                record->flags |= RECORD_BOARDS;
                 cold->reg = 0;
-                p->messy_until = p->lane->wall_ms + p->lane->scoring->longest_ms + 2 * PRUNE_MARGIN_MS;
+                p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         }
         if (write->returned && !(record->flags & RECORD_LEFT))
                 record->flags |= RECORD_RETURNED;

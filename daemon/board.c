@@ -24,6 +24,8 @@
 #define LOOK_EVERY_US INT64_C(1000000)
 #define FLOOR_NAME    40
 #define VISIT_RECORDS 4096 /* residents looked at in one step */
+/* The floor of a board of size 0: should boards come back, all accounts are to be looked at. */
+#define ABOVE_ALL     INT64_MAX
 
 /* Order of two places; a floor without member is below all members with its points. */
 static int place_cmp(int64_t points_a, const char *a, size_t a_len, int64_t points_b, const char *b,
@@ -156,6 +158,13 @@ void board_read_own(struct partition *p, const struct reply *own)
                 const struct reply *pol = reply_field(own, "pol");
 
                 p->rescore = pol == NULL || strcmp(pol->str, p->lane->scoring->policy_version) != 0;
+                for (size_t w = 0;
+                     p->lane->shared->conf->boards_size == 0 && w <= p->lane->scoring->n_windows; w++) {
+                        if (p->floors[w].set && p->floors[w].points == ABOVE_ALL)
+                                continue;
+                        p->floors[w] = (struct floor){.set = true, .points = ABOVE_ALL};
+                        p->floors_unsaved |= 1u << w;
+                }
         }
 }
 
@@ -235,6 +244,7 @@ void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const
 
         if (kind == EXPECT_BOARD_CARD) {
                 lane->boards[index].card = reply_integer(reply, 0);
+                lane->boards_fresh = true; /* also of boards with nobody at these ranks */
                 return;
         }
         rank = &lane->boards[index / 4].rank[index % 4];
@@ -245,7 +255,6 @@ void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const
         rank->points = llround(strtod(reply->element[1]->str, NULL));
         rank->member_len = (uint16_t)reply->element[0]->len;
         memcpy(rank->member, reply->element[0]->str, rank->member_len);
-        lane->boards_fresh = true;
 }
 
 static void apply_rules(struct partition *p, size_t w)
@@ -261,7 +270,7 @@ static void apply_rules(struct partition *p, size_t w)
                 p->visit = 1;
         }
         if (!sweep->set && floor->set && (!kth2->set || floor_cmp(kth2, floor) < 0)) {
-                int64_t points = floor->points / 2;
+                int64_t points = floor->points == ABOVE_ALL ? 0 : floor->points / 2;
 
                 if (kth->set && kth->points / 2 < points)
                         points = kth->points / 2;

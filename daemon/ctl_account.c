@@ -213,6 +213,7 @@ static void headline_cells(const struct ctl_statement *s, char *text, size_t siz
 {
         size_t len = 0;
 
+        text[0] = '\0';
         for (size_t c = 0; c < s->scoring.n_cells && len < size; c++)
                 len += (size_t)snprintf(text + len, size - len, "%s%" PRId64, c == 0 ? "" : " ",
                                         s->tally.counts[s->scoring.headline][c]);
@@ -464,7 +465,7 @@ static enum cloutd_err explain(struct ctl *ctl, const struct policy *policy, con
                                struct errmsg *reterr)
 {
         redisReply *sources = NULL, *current = NULL;
-        struct ctl_statement statement;
+        struct ctl_statement statement = {.conf = ctl->conf, .policy = policy, .version = ""};
         const char *source = NULL;
         enum cloutd_err err =
                 redis_run(ctl->redis, &sources, reterr, "HGETALL %ssources", ctl->conf->redis_prefix);

@@ -125,7 +125,7 @@ size_t ctl_board_table(FILE *out, const struct ctl_board *board, size_t columns,
         w_bar = left >= w_name + 6 ? left - w_name - 2 : 0;
         ctl_put_right(out, "#", w_rank);
         (void)fputs("  ", out);
-        (void)strcpy(name, "account");
+        (void)snprintf(name, sizeof name, "account");
         (void)ctl_fit(name, w_name);
         ctl_put_left(out, name, w_name);
         (void)fputs("  ", out);
@@ -412,13 +412,13 @@ static enum cloutd_err watch(struct ctl *ctl, const char *window, const struct p
                 if (err == CLOUTD_OK)
                         err = frame_read(ctl, window, policy, now, reterr);
                 if (err == CLOUTD_OK) {
+                        struct frame *const drawn = now;
+
                         if (before->rows != NULL)
                                 ctl_board_compare(&now->board, &before->board);
-                        struct frame *swap = before;
-
                         draw(ctl, &now->board, &screen);
-                        before = now;
-                        now = swap;
+                        now = before;
+                        before = drawn;
                         frame_fini(now);
                         if (ferror(ctl->out))
                                 break;

@@ -102,6 +102,8 @@ void due_requests(struct partition *p)
 
         if (fire->sent || fire->phase == FIRE_IDLE || fire->phase == FIRE_WAIT)
                 return;
+        if ((p->wants_stop || p->lane->stopping) && fire->phase != FIRE_CLOSE)
+                return; /* what is wanted anew would keep the final flush from ending */
         if (fire->phase == FIRE_SCAN) {
                 if (fire->n_pending >= FIRE_PENDING)
                         return; /* what is under way first */

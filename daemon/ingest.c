@@ -271,9 +271,13 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
                 const struct log_record *record = &records[i];
                 struct partition *p = lane_partition(lane, record->partition);
 
-                if (p == NULL || !partition_counts(p) || record->offset < p->next ||
-                    (p->read_to >= 0 && record->offset >= p->read_to))
+                if (p == NULL || !partition_counts(p) || record->offset < p->next)
                         continue;
+                if (p->read_to >= 0 && record->offset >= p->read_to) {
+                        lane_end_of_log(lane, p->id,
+                                        record->offset); /* control records may lie in front of it */
+                        continue;
+                }
                 if (p != last) {
                         take_sample(p, record);
                         partition_waits(p);

@@ -131,6 +131,8 @@ static void order_revoke(struct partition *p)
 {
         if (p->phase == PARTITION_OWNED || (p->phase == PARTITION_STOPPED && p->epoch != 0)) {
                 p->wants_stop = p->answer_revoke = true;
+                sweep_forget(
+                        p); /* what it would want anew keeps the final flush from ending; it is begun again */
                 p->stop_deadline_us = p->lane->now_us + REVOKE_FLUSH_US;
                 if (p->phase == PARTITION_OWNED)
                         partition_set_phase(p, PARTITION_REVOKED);
@@ -153,6 +155,8 @@ void lane_order(struct lane *lane, const struct order *order, mono_us_t now_us)
         if (order->kind == ORDER_STOP) {
                 lane->stopping = true;
                 lane->stop_deadline_us = now_us + STOP_US;
+                for (p = lane->partitions; p != NULL; p = p->sibling)
+                        sweep_forget(p);
                 return;
         }
         p = lane_partition(lane, order->partition);

@@ -19,7 +19,8 @@
 #define REVOKE_FLUSH_US INT64_C(5000000)
 #define CHUNK_WRITES    512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
 #define CHUNK_LOADS     512
-#define FIRE_EDGES      512  /* edges looked at in one go */
+#define CHUNK_BYTES     ((size_t)4 << 20) /* who leaves after a rollback takes thousands of commands */
+#define FIRE_EDGES      512               /* edges looked at in one go */
 #define FIRE_PENDING    4096 /* accounts that an edge may have under way: fresh flushes go first */
 #define FIRE_EVERY_US   INT64_C(100000)
 #define SAMPLES         64
@@ -176,6 +177,7 @@ struct partition {
         uint32_t floors_unsaved, floors_sent; /* to go with the next EXEC; in the one under way */
         bool rescore;     /* accounts that are not in memory may show the points of another policy version */
         bool pol_unsaved; /* all show the present one: the own key shall say so */
+        bool pol_sent;    /* with the EXEC under way */
         uint32_t visit;   /* next resident record to look at, 0: none */
         enum sweep_phase { SWEEP_NONE, SWEEP_SCANNING, SWEEP_SETTLING } sweep_phase; /* sweep.c */
         uint32_t sweep_windows; /* served by the scan that runs */
@@ -239,9 +241,10 @@ struct pipeline {
         bool under_way;
         enum pipeline_kind kind;
         bool has_exec;
-        bool exec_judged; /* its reply was there */
-        bool blind;       /* an UNWATCH goes first: a claim that must not be starved */
-        size_t tail_at;   /* number of the reply to the tail's UNWATCH */
+        bool exec_judged;   /* its reply was there */
+        bool blind;         /* an UNWATCH goes first: a claim that must not be starved */
+        bool watch_refused; /* the tail's UNWATCH or WATCH got an error */
+        size_t tail_at;     /* number of the reply to the tail's UNWATCH */
         size_t n_expects, cap_expects;
         struct expect *expects; /* commands inside the EXEC */
         size_t next_reply;

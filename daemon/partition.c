@@ -413,7 +413,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
         gone_read(&p->gone, gone);
         p->n_left = n_left;
         p->virgin = false;
-        p->messy_until = p->lane->wall_ms + p->lane->scoring->longest_ms + 2 * PRUNE_MARGIN_MS;
+        p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         p->seek_wanted = true;
         partition_waits(p);
         partition_set_phase(p, PARTITION_OWNED);

@@ -115,8 +115,7 @@ static void own_written(struct partition *p)
                 due_closed(p);
         p->messy_stored = p->messy_until;
         p->floors_sent = 0;
-        p->pol_unsaved = false; /* every write of the own key carries it */
-        p->taken_in_a_row = 0;
+        p->pol_unsaved = p->pol_unsaved && !p->pol_sent;
 }
 
 static void claims_executed(struct lane *lane, const struct reply *exec)
@@ -258,6 +257,11 @@ static void exec_judge(struct lane *lane, const struct reply *reply)
                     pipeline->first_error[0] != '\0' ? pipeline->first_error : "-", NULL);
         exec_undone(lane, !reply_is_error(reply));
         lane->backoff_us = lane->now_us + BACKOFF_US;
+        if (strncmp(pipeline->first_error, "READONLY", 8) == 0) {
+                /* a primary no more: the address may lead to the new one */
+                (void)snprintf(lane->link->error, sizeof lane->link->error, "%s", pipeline->first_error);
+                lane->link->ops->close(lane->link);
+        }
 }
 
 /* ---- verdicts ---- */
@@ -297,6 +301,7 @@ static void judge(struct partition *p, const struct reply *reply)
 
         if (reply->type != REDIS_REPLY_ARRAY || reply->len != OWN_REPLIES) {
                 p->watched = false;
+                p->lane->backoff_us = p->lane->now_us + BACKOFF_US;
                 if (reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0)
                         partition_stop(p, "the own key in Redis is not a hash");
                 return;
@@ -538,6 +543,7 @@ static void put_own(struct partition *p)
         if (messy)
                 put_pair(out, "messy", p->messy_until);
         board_put_own(p, out);
+        p->pol_sent = p->pol_unsaved;
         store_expect(lane, EXPECT_NOTHING, 0, p);
         p->in_exec = true;
 }
@@ -556,7 +562,8 @@ static void put_partition(struct partition *p)
         if (own && p->done > p->low)
                 leave_put_drops(p,
                                 p->done); /* with the `low` that passes them, and before new ones are set */
-        while (writes && pipeline->n_writes < CHUNK_WRITES && numbers_take(&p->cut_queue, &number))
+        while (writes && pipeline->n_writes < CHUNK_WRITES && p->lane->out.len < CHUNK_BYTES &&
+               numbers_take(&p->cut_queue, &number))
                 if (record_phase(account_of(p, number)) == RECORD_DIRTY)
                         account_encode(p, number);
         if (own)
@@ -618,13 +625,25 @@ static void put_tail(struct lane *lane)
         }
 }
 
+/* Whoever was first goes last: a busy partition would leave no room to those behind it. */
+static void another_first(struct lane *lane)
+{
+        struct partition *first = lane->partitions, **end = &lane->partitions;
+
+        while (*end != NULL)
+                end = &(*end)->sibling;
+        if (first != NULL && first->sibling != NULL) {
+                *end = first;
+                lane->partitions = first->sibling;
+                first->sibling = NULL;
+        }
+}
+
 /* Fill lane->out with the transaction; false when there is nothing for one. */
 static bool put_exec(struct lane *lane)
 {
         struct pipeline *pipeline = &lane->pipeline;
 
-        if (lane->now_us < lane->backoff_us)
-                return false;
         put_plain(lane, "MULTI");
         if (put_claims(lane, PARTITION_WENTBACK)) {
                 pipeline->kind = PIPELINE_RECLAIM;
@@ -632,6 +651,7 @@ static bool put_exec(struct lane *lane)
                 pipeline->kind = PIPELINE_CLAIM;
         } else {
                 pipeline->kind = PIPELINE_CHUNK;
+                another_first(lane);
                 for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                         if (partition_writes(p) && p->watched && !p->unknown)
                                 put_partition(p);
@@ -651,9 +671,12 @@ static void send_next(struct lane *lane)
         bool wanted =
                 lane->now_us >= lane->ping_us; /* an UNWATCH at least, so that a silent death is noticed */
 
+        if (lane->now_us < lane->backoff_us)
+                return;
         lane->out.len = 0;
         pipeline->n_expects = pipeline->n_writes = pipeline->n_loads = 0;
         pipeline->first_error[0] = '\0';
+        pipeline->watch_refused = false;
         pipeline->has_exec = put_exec(lane);
         if (pipeline->has_exec && pipeline->kind == PIPELINE_CLAIM) {
                 bool blind = true;
@@ -709,7 +732,7 @@ static void take_reply(struct lane *lane, const struct reply *reply)
                 if (!pipeline->has_exec)
                         pipeline->tail_at = 0;
                 i -= pipeline->tail_at;
-                if (i >= 2) {
+                if (i >= 2 && !pipeline->watch_refused) {
                         struct partition *p = lane->partitions;
                         size_t n = i - 2;
 
@@ -717,6 +740,7 @@ static void take_reply(struct lane *lane, const struct reply *reply)
                                 p = p->sibling;
                         judge(p, reply);
                 } else if (reply_is_error(reply)) {
+                        pipeline->watch_refused = true; /* then nothing that was read counts */
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                         lane->backoff_us = lane->now_us + BACKOFF_US;
                 }
@@ -745,8 +769,10 @@ static void lost(struct lane *lane)
                 if (pipeline->has_exec && !pipeline->exec_judged)
                         exec_undone(lane, true);
         }
-        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 p->watched = p->claim_judged = false;
+                p->fire.cursor = 0; /* means something else to another server, or after a restart */
+        }
 }
 
 static bool connected(struct lane *lane)

@@ -83,7 +83,7 @@ static bool scan_begin(struct sweeper *sweeper)
         bool any = false;
 
         for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling) {
-                if (p->phase != PARTITION_OWNED || p->sweep_phase != SWEEP_NONE || !p->watched)
+                if (p->phase != PARTITION_OWNED || p->sweep_phase != SWEEP_NONE || sweeper->lane->stopping)
                         continue;
                 p->sweep_windows = open_windows(p);
                 p->sweep_rescore = p->rescore;
@@ -116,7 +116,11 @@ static void settle(struct partition *p)
                              numbers_count(&p->wanted) == 0 && numbers_count(&p->failed) == 0 &&
                              !p->lane->pipeline.under_way;
 
-        if (p->visit != 0 || (p->cuts_closed < p->sweep_settles && !nothing))
+        if (p->visit != 0) {
+                p->sweep_settles = p->cuts_opened + 1; /* whom the visit makes dirty belongs to it */
+                return;
+        }
+        if (p->cuts_closed < p->sweep_settles && !nothing)
                 return;
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++)
                 if (p->sweep_windows >> w & 1)
@@ -222,6 +226,7 @@ static void hint(struct sweeper *sweeper, const char *id, size_t id_len, const s
         const struct scoring *scoring = sweeper->lane->scoring;
         struct partition *p = sweeper->lane->partitions;
         const uint64_t hash = account_hash(id, id_len);
+        uint32_t number;
         bool wanted = false;
 
         if (fields->type != REDIS_REPLY_ARRAY || fields->len != 3 + scoring->n_windows ||
@@ -230,8 +235,15 @@ static void hint(struct sweeper *sweeper, const char *id, size_t id_len, const s
         while (p != NULL && (p->sweep_phase != SWEEP_SCANNING ||
                              reply_integer(fields->element[0], -1) != (long long)p->source))
                 p = p->sibling;
-        if (p == NULL || table_find(p->table, hash, id, id_len) != 0)
-                return; /* not ours; or in memory, where board_step() and the loads look after it */
+        if (p == NULL)
+                return; /* not ours */
+        number = table_find(p->table, hash, id, id_len);
+        if (number != 0) {
+                /* Loads look after those on their way.  Who is there is looked at now: it may be evicted
+                 * before board_step() comes by. */
+                board_check(p, number);
+                return;
+        }
         for (size_t w = 0; w <= scoring->n_windows; w++)
                 if (p->sweep_windows >> w & 1)
                         wanted = wanted ||
@@ -257,10 +269,18 @@ static void scan_failed(struct sweeper *sweeper, const char *why)
         sweeper->link->ops->close(sweeper->link);
 }
 
-/* The next page, if this was not the last. */
+static bool anybody_scans(const struct lane *lane)
+{
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                if (p->sweep_phase == SWEEP_SCANNING)
+                        return true;
+        return false;
+}
+
+/* The next page, if this was not the last and the partitions are still ours. */
 static void page_done(struct sweeper *sweeper)
 {
-        if (sweeper->cursor == 0)
+        if (sweeper->cursor == 0 || !anybody_scans(sweeper->lane))
                 scan_done(sweeper);
         else
                 sweeper->phase = SCAN_READY;

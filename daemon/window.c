@@ -32,6 +32,13 @@ void scoring_init(struct scoring *scoring, const struct conf *conf, const struct
                         scoring->rings[r].n_buckets = to->n_buckets;
                 to->ring = r;
         }
+        for (size_t r = 0; r < scoring->n_rings; r++) {
+                const struct scoring_ring *ring = &scoring->rings[r];
+                const int64_t ahead = (ring->n_buckets + 2) * ring->bucket_ms + conf->max_clock_skew_ms;
+
+                if (scoring->horizon_ms < ahead)
+                        scoring->horizon_ms = ahead;
+        }
         memcpy(scoring->windows[conf->n_windows].name, "all", 4);
 }
 

@@ -28,7 +28,7 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
  * found at the open is in Redis.  Stops gracefully: flush, commit, leave.  @on_round is called several times
  * a second. */
 enum cloutd_err kafka_run(struct kafka *kafka, bool until_end, bool (*should_stop)(void),
-                          void (*on_round)(void), struct errmsg *reterr);
+                          void (*on_round)(const struct telemetry *), struct errmsg *reterr);
 struct kafka *kafka_close(struct kafka *kafka);
 
 #endif

@@ -60,6 +60,7 @@ struct scoring {
         } rings[CONF_WINDOWS_MAX];
         int64_t longest_ms; /* the longest window; 0: none, nothing is late */
         int64_t max_clock_skew_ms;
+        int64_t horizon_ms; /* no change by the clock is further ahead than this */
 };
 
 void scoring_init(struct scoring *scoring, const struct conf *conf, const struct policy *policy);

@@ -439,22 +439,34 @@ class World:
 
     # -- the comparison
 
-    def check(self, slack_ms=None):
-        """Everything a reader can see.  @slack_ms: how far Redis may lag behind its clock's edges; 2 s of the wall
-        clock by default, nothing of the log's."""
-        if slack_ms is None:
-            slack_ms = 0 if self.clock == "record" else 2000
+    def wait_until_right(self, seconds=PATIENCE):
+        """check() until it finds nothing, for at most @seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.check()
+            except (AssertionError, redis.exceptions.RedisError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def check(self, now=None, boards=True):
+        """Everything a reader can see.  Redis may lag behind the edges of the wall clock by 2 s, behind those of the
+        log's time not at all.  Without @boards, where something changes meanwhile: they are not read at one moment
+        with the accounts."""
+        slack_ms = 0 if self.clock == "record" else 2000
+        if now is None:
+            now = self.oracle.now_ms if self.clock == "record" else now_ms()
         hashes = self.read_accounts()
-        wrong = self.compare(hashes, slack_ms) + self.compare_boards(hashes) + self.compare_policy(hashes)
+        wrong = self.compare(hashes, now, slack_ms) + self.compare_policy(hashes)
+        if boards:
+            wrong += self.compare_boards(hashes)
         # Of each kind the first few: ten thousand of one must not hide the only one of another.
         kinds = {}
         for kind, text in wrong:
             kinds.setdefault(kind, []).append(text)
         assert not wrong, "".join(f"\n{len(texts)} x {kind}\n    " + "\n    ".join(texts[:4])
                                   for kind, texts in kinds.items())
-
-    def now(self):
-        return self.oracle.now_ms if self.clock == "record" else now_ms()
 
     def read_accounts(self):
         """{id: {field: value}} of everything that looks like an account."""
@@ -469,9 +481,8 @@ class World:
                 hashes[key[len(head):]] = fields
         return hashes
 
-    def compare(self, hashes, slack_ms):
-        """[(kind of difference, text)]"""
-        now = self.now()
+    def compare(self, hashes, now, slack_ms):
+        """[(kind of difference, text)]; @now is from before the hashes were read."""
         wrong = []
         for id_ in hashes.keys() - self.oracle.accounts.keys():
             wrong.append(("should have no key", f"{id_} ({'left' if id_ in self.oracle.left else 'never counted'})"))
@@ -488,7 +499,7 @@ class World:
             except (KeyError, ValueError) as error:
                 wrong.append(("cannot be read", f"{id_}: {error!r}: {fields}"))
                 continue
-            if at > now:
+            if self.clock == "record" and at > now:
                 wrong.append(("written for a later moment than now", f"{id_}: {at}, now is {now}"))
             if shown != account.fields(at):
                 wrong.append(("wrong at the moment it names",

@@ -21,7 +21,10 @@ packages_of() {
         command -v java >/dev/null || echo default-jre-headless # any will do
         echo maven ca-certificates
         ;;
-    test) echo libcriterion-dev libjansson-dev redis-tools kcat python3 util-linux ;;
+    # Beyond what the tests need: what ./check judges with.  libclang-rt-dev holds clang's sanitizers and fuzzer.
+    check) echo clang libclang-rt-dev clang-tidy clang-format shellcheck python3-hiredis ;;
+    test) echo libcriterion-dev libjansson-dev redis-tools kcat util-linux python3 python3-pytest python3-redis \
+        python3-xxhash ;;
     *)
         echo "there is no list of packages called $1" >&2
         return 1

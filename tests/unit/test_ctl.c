@@ -75,6 +75,7 @@ Test(ctl, a_name_cannot_steer_the_terminal_or_pass_for_another)
                 {"our own escape, spelt out", "\\x41", false, "\\\\x41"},
                 {"a byte that begins nothing", "\xff", false, "\\xff"},
                 {"an overlong slash", "\xc0\xaf", false, "\\xc0\\xaf"},
+                {"in three bytes", "\xe0\x80\xaf", false, "\\xe0\\x80\\xaf"},
                 {"a surrogate", "\xed\xa0\x80", false, "\\xed\\xa0\\x80"},
                 {"cut off in the middle", "a\xe2\x80", false, "a\\xe2\\x80"},
                 {"beyond Unicode", "\xf4\x90\x80\x80", false, "\\xf4\\x90\\x80\\x80"},
@@ -215,7 +216,6 @@ Test(ctl, a_frame_says_what_changed_since_the_one_before)
         struct ctl_row now[] = {row("alice", 120), row("al", 90), row("bob", 50), row("eve", 3),
                                 row("low", INT64_MAX)};
         struct ctl_board before = board(old, 4), b = board(now, 5);
-        struct errmsg why;
 
         ctl_board_lines(out, &b, false);
         cr_expect(eq(int, strncmp(printed(), "06:13:20  1 alice 120\n", 22), 0), "%s", text);
@@ -243,7 +243,6 @@ Test(ctl, a_table_has_its_columns_in_line)
 {
         struct ctl_row old[] = {row("日本", 1000)}, now[] = {row("日本", 1200), row("bob", 600)};
         struct ctl_board before = board(old, 1), b = board(now, 2);
-        struct errmsg why;
 
         cr_expect(eq(sz, ctl_board_table(out, &b, 60, 0, true), 4), "heading, column heads, two rows");
         cr_expect(eq(str, printed(),
@@ -287,6 +286,18 @@ Test(ctl, a_table_stays_within_the_terminal)
                 cr_expect(eq(sz, lines, 9), "as long as it may be");
                 cr_expect(eq(sz, n, lines), "what it says is what it wrote");
         }
+}
+
+Test(ctl, a_long_name_leaves_room_for_the_bars)
+{
+        char longest[CTL_ACCOUNT_MAX + 1] = "";
+        struct ctl_row rows[] = {row(longest, 100)};
+        const struct ctl_board b = board(rows, 1);
+
+        memset(longest, 'x', CTL_ACCOUNT_MAX);
+        rows[0].account_len = CTL_ACCOUNT_MAX;
+        (void)ctl_board_table(out, &b, 80, 0, false);
+        cr_expect(ne(ptr, strstr(printed(), "xxx~    100  ############\n"), NULL), "%s", text);
 }
 
 Test(ctl, an_empty_board_is_a_sentence_and_a_board_without_policy_says_so)
@@ -459,6 +470,35 @@ Test(ctl, a_statement_is_of_the_moment_the_score_is_of)
         set_field(&bob, "cells", "0 0 0", 5);
         cr_assert(eq(int, read_bob(&bob, &statement, &why), CLOUTD_OK), "%s", why.text);
         cr_expect(eq(int, ctl_statement_check(&statement, &bob.hash, &why), CLOUTD_OK), "%s", why.text);
+}
+
+Test(ctl, a_statement_slides_by_the_accounts_own_edges)
+{
+        const int64_t place = (int64_t)(account_hash("bob", 3) % 60), minute = 60000;
+
+        /* In buckets of an hour the edges of all accounts are a minute apart: each minute of the hour is
+         * tried. */
+        for (int64_t m = 0; m <= 60; m++) {
+                const wall_ms_t ts = AT - DAY - HOUR / 2 + m * minute;
+                const bool counts = (ts + place * minute) / HOUR > (AT + place * minute) / HOUR - 24;
+                struct bob bob;
+                struct ctl_statement statement;
+                struct scoring scoring;
+                struct errmsg why = {""};
+                uint8_t history[HISTORY_GROWTH];
+                size_t len;
+
+                make_bob(&bob);
+                scoring_init(&scoring, &conf, &policy);
+                len = history_add(&scoring, (unsigned)place, NULL, 0, (const int32_t[POLICY_CELLS_MAX]){1},
+                                  ts, AT, history);
+                len = state_pack(&(struct state){.gen = 1, .history = history, .history_len = len},
+                                 account_hash("bob", 3), bob.packed);
+                set_field(&bob, "_s7", (const char *)bob.packed, len);
+                cr_assert(eq(int, read_bob(&bob, &statement, &why), CLOUTD_OK), "%s", why.text);
+                cr_expect(eq(i64, statement.tally.counts[0][0], counts), "minute %" PRId64, m);
+                cr_expect(eq(i64, statement.tally.counts[1][0], 1));
+        }
 }
 
 Test(ctl, a_statement_that_differs_from_redis_names_both_figures)

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kafka_open.c - what happens before the daemon joins the group, and after it has left.
+ *
+ * Kafka and Redis may both be away for a while at a start: then this waits and says so.  What will not get
+ * better by waiting (no such topic, a refused login, counts of another layout) ends the start with a
+ * sentence. */
+#include "kafka_internal.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define TOPIC_TRIES 5
+
+/* ---- callbacks of librdkafka ---- */
+
+static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+        static struct log_limit limit;
+
+        (void)rk;
+        log_limited(&limit, (enum log_level)(level < LOG_LEVEL_ERROR ? LOG_LEVEL_ERROR : level), text, "from",
+                    "%s", "librdkafka", "facility", "%s", facility, NULL);
+}
+
+static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+        struct kafka *kafka = opaque;
+        char text[512];
+
+        (void)rk;
+        if (err == RD_KAFKA_RESP_ERR__AUTHENTICATION || err == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
+            err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+            err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
+                (void)snprintf(text, sizeof text, "Kafka refused us: %s", reason);
+                kafka_fail(kafka, CLOUTD_EREFUSED, text);
+        } else if (err == RD_KAFKA_RESP_ERR__FATAL) {
+                (void)rd_kafka_fatal_error(rk, text, sizeof text);
+                kafka_fail(kafka, CLOUTD_EREFUSED, text);
+        }
+}
+
+/* ---- opening ---- */
+
+/* Properties of ours; the user's file comes after and may change those that it is allowed to name. */
+static enum cloutd_err set_properties(rd_kafka_conf_t *rc, const struct conf *conf,
+                                      const char *const (*pairs)[2], size_t n, struct errmsg *reterr)
+{
+        char why[256];
+
+        for (size_t i = 0; i < n; i++)
+                if (rd_kafka_conf_set(rc, pairs[i][0], pairs[i][1], why, sizeof why) != RD_KAFKA_CONF_OK)
+                        return fail(reterr, CLOUTD_EINTERNAL, "librdkafka refuses %s=%s: %s", pairs[i][0],
+                                    pairs[i][1], why);
+        for (size_t i = 0; i < conf->n_kafka_properties; i++)
+                if (rd_kafka_conf_set(rc, conf->kafka_properties[i].name, conf->kafka_properties[i].value,
+                                      why, sizeof why) != RD_KAFKA_CONF_OK)
+                        return fail(reterr, CLOUTD_ECONF, "%s:%d: %s", conf->kafka_properties_file,
+                                    conf->kafka_properties[i].line, why);
+        return CLOUTD_OK;
+}
+
+static enum cloutd_err make_consumer(struct kafka *kafka, struct errmsg *reterr)
+{
+        const struct conf *conf = kafka->conf;
+        rd_kafka_conf_t *rc = rd_kafka_conf_new();
+        int64_t queue_kib = conf->memory_limit_bytes / 4 / 1024 / 8;
+        char kib[24], min_messages[24], why[256];
+        enum cloutd_err err;
+
+        /* A full queue stops fetching for a second on librdkafka below 2.2, so it should hold what a second
+         * drains. */
+        queue_kib = queue_kib < 1024 ? 1024 : queue_kib > 262144 ? 262144 : queue_kib;
+        (void)snprintf(kib, sizeof kib, "%" PRId64, queue_kib);
+        (void)snprintf(min_messages, sizeof min_messages, "%" PRId64, queue_kib * 1024 / 256);
+        {
+                const char *const pairs[][2] = {
+                        {"bootstrap.servers", conf->kafka_brokers},
+                        {"group.id", conf->kafka_group},
+                        {"client.id", "cloutd"},
+                        {"enable.auto.commit", "false"},
+                        {"enable.auto.offset.store", "false"},
+                        {"auto.offset.reset", "error"},
+                        {"enable.partition.eof", "true"},
+                        {"isolation.level", "read_committed"},
+                        {"partition.assignment.strategy", "range,roundrobin"},
+                        {"check.crcs", "true"},
+                        {"queued.max.messages.kbytes", kib},
+                        {"queued.min.messages", min_messages},
+                        {"socket.keepalive.enable", "true"},
+                };
+
+                err = set_properties(rc, conf, pairs, sizeof pairs / sizeof *pairs, reterr);
+        }
+        if (err != CLOUTD_OK) {
+                rd_kafka_conf_destroy(rc);
+                return err;
+        }
+        /* known from 2.2 on; below, the queue's size has to do */
+        (void)rd_kafka_conf_set(rc, "fetch.queue.backoff.ms", "10", why, sizeof why);
+        rd_kafka_conf_set_opaque(rc, kafka);
+        rd_kafka_conf_set_rebalance_cb(rc, on_rebalance);
+        rd_kafka_conf_set_error_cb(rc, on_error);
+        rd_kafka_conf_set_log_cb(rc, on_log);
+        kafka->rk = rd_kafka_new(RD_KAFKA_CONSUMER, rc, why, sizeof why);
+        if (kafka->rk == NULL) {
+                rd_kafka_conf_destroy(rc);
+                return fail(reterr, CLOUTD_ECONF, "Kafka: %s", why);
+        }
+        (void)rd_kafka_poll_set_consumer(kafka->rk);
+        kafka->topic = rd_kafka_topic_new(kafka->rk, conf->kafka_topic, NULL);
+        return kafka->topic != NULL ? CLOUTD_OK
+                                    : fail(reterr, CLOUTD_ECONF, "kafka.topic: %s is not a topic's name",
+                                           conf->kafka_topic);
+}
+
+/* Settings of a consumer that a producer does not know are only warned of by librdkafka. */
+static enum cloutd_err open_letters(struct kafka *kafka, struct errmsg *reterr)
+{
+        const char *const pairs[][2] = {
+                {"bootstrap.servers", kafka->conf->kafka_brokers},
+                {"client.id", "cloutd"},
+                {"enable.idempotence", "true"},
+                {"linger.ms", "20"},
+                {"message.timeout.ms", "0"},
+                {"message.max.bytes", "1000000000"},
+                {"queue.buffering.max.messages", "0"},
+        };
+        rd_kafka_conf_t *rc = rd_kafka_conf_new();
+        const enum cloutd_err err =
+                set_properties(rc, kafka->conf, pairs, sizeof pairs / sizeof *pairs, reterr);
+
+        if (err != CLOUTD_OK) {
+                rd_kafka_conf_destroy(rc);
+                return err;
+        }
+        rd_kafka_conf_set_log_cb(rc, on_log);
+        return letters_open(kafka->conf, kafka->telemetry, rc, &kafka->letters, reterr);
+}
+
+static enum cloutd_err find_topic(struct kafka *kafka, struct errmsg *reterr)
+{
+        static struct log_limit limit;
+
+        for (int unknown = 0; !kafka->should_stop();) {
+                const struct rd_kafka_metadata *metadata;
+                rd_kafka_resp_err_t err = rd_kafka_metadata(kafka->rk, 0, kafka->topic, &metadata, PROBE_MS);
+                rd_kafka_resp_err_t topic_err;
+
+                (void)rd_kafka_poll(kafka->rk, 0);
+                if (kafka->failed) {
+                        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+                                rd_kafka_metadata_destroy(metadata);
+                        return fail(reterr, kafka->failed_code, "%s", kafka->failure.text);
+                }
+                if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+                        log_limited(&limit, LOG_LEVEL_WARNING, "cannot reach Kafka; trying again", "brokers",
+                                    "%s", kafka->conf->kafka_brokers, "why", "%s", rd_kafka_err2str(err),
+                                    NULL);
+                        (void)usleep(200000);
+                        continue;
+                }
+                topic_err = metadata->topics[0].err;
+                kafka->n_partitions = metadata->topics[0].partition_cnt;
+                rd_kafka_metadata_destroy(metadata);
+                if (topic_err == RD_KAFKA_RESP_ERR_NO_ERROR && kafka->n_partitions > 0)
+                        return kafka->n_partitions <= PARTITIONS_MAX
+                                       ? CLOUTD_OK
+                                       : fail(reterr, CLOUTD_EREFUSED,
+                                              "topic %s has %d partitions, more than %d",
+                                              kafka->conf->kafka_topic, kafka->n_partitions, PARTITIONS_MAX);
+                if (topic_err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+                        return fail(reterr, CLOUTD_EREFUSED, "Kafka lets us not read topic %s",
+                                    kafka->conf->kafka_topic);
+                if (topic_err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART && ++unknown >= TOPIC_TRIES)
+                        return fail(reterr, CLOUTD_EREFUSED, "Kafka at %s has no topic %s: create it first",
+                                    kafka->conf->kafka_brokers, kafka->conf->kafka_topic);
+                (void)usleep(500000);
+        }
+        return fail(reterr, CLOUTD_EAGAIN, "asked to stop");
+}
+
+/* Where `start` points to in this partition, and its end. */
+static enum cloutd_err find_offsets(struct kafka *kafka, int32_t id, int64_t *ret_start, int64_t *ret_end,
+                                    struct errmsg *reterr)
+{
+        const struct conf *conf = kafka->conf;
+        rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+        rd_kafka_topic_partition_list_t *list;
+        int64_t low = 0, high = 0;
+
+        while (!kafka->should_stop() &&
+               (err = rd_kafka_query_watermark_offsets(kafka->rk, conf->kafka_topic, id, &low, &high,
+                                                       5000)) != RD_KAFKA_RESP_ERR_NO_ERROR)
+                (void)usleep(200000);
+        if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+                return fail(reterr, CLOUTD_EAGAIN, "asked to stop");
+        *ret_end = high;
+        *ret_start = conf->start == CONF_START_END ? high : low;
+        if (conf->start != CONF_START_TIME)
+                return CLOUTD_OK;
+        list = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(list, conf->kafka_topic, id)->offset = conf->start_ms;
+        err = rd_kafka_offsets_for_times(kafka->rk, list, 10000);
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+                err = list->elems[0].err;
+        *ret_start = list->elems[0].offset >= 0 ? list->elems[0].offset : high;
+        rd_kafka_topic_partition_list_destroy(list);
+        return err == RD_KAFKA_RESP_ERR_NO_ERROR
+                       ? CLOUTD_OK
+                       : fail(reterr, CLOUTD_EREFUSED,
+                              "start: Kafka cannot find the time in topic %s partition %d: %s",
+                              conf->kafka_topic, id, rd_kafka_err2str(err));
+}
+
+static void warn_if_redis_is_new(struct kafka *kafka)
+{
+        rd_kafka_topic_partition_list_t *list;
+
+        if (kafka->prejoin.knew_topic)
+                return;
+        list = rd_kafka_topic_partition_list_new(kafka->n_partitions);
+        for (int i = 0; i < kafka->n_partitions; i++)
+                (void)rd_kafka_topic_partition_list_add(list, kafka->conf->kafka_topic, i);
+        if (rd_kafka_committed(kafka->rk, list, 5000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+                for (int i = 0; i < list->cnt; i++)
+                        if (list->elems[i].offset > 0) {
+                                log_line(LOG_LEVEL_WARNING,
+                                         "Kafka knows a position of this group, Redis knows nothing of the "
+                                         "topic: it was "
+                                         "emptied, or the prefix is new.  Beginning as `start` says",
+                                         "topic", "%s", kafka->conf->kafka_topic, "partition", "%d", i,
+                                         "committed", "%" PRId64, list->elems[i].offset, NULL);
+                                break;
+                        }
+        rd_kafka_topic_partition_list_destroy(list);
+}
+
+static enum cloutd_err agree_with_redis(struct kafka *kafka, struct errmsg *reterr)
+{
+        static struct log_limit limit;
+        int64_t *starts = calloc((size_t)kafka->n_partitions, sizeof *starts);
+        enum cloutd_err err = CLOUTD_OK;
+
+        kafka->ends = calloc((size_t)kafka->n_partitions, sizeof *kafka->ends);
+        if (starts == NULL || kafka->ends == NULL) {
+                free(starts);
+                return fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        }
+        for (int i = 0; err == CLOUTD_OK && i < kafka->n_partitions; i++)
+                err = find_offsets(kafka, i, &starts[i], &kafka->ends[i], reterr);
+        while (err == CLOUTD_OK) {
+                err = prejoin(kafka->conf, kafka->policy, starts, kafka->n_partitions, &kafka->prejoin,
+                              reterr);
+                if (err != CLOUTD_EAGAIN)
+                        break;
+                log_limited(&limit, LOG_LEVEL_WARNING, "waiting for Redis", "why", "%s", reterr->text, NULL);
+                if (kafka->should_stop())
+                        break;
+                (void)usleep(200000);
+                err = CLOUTD_OK;
+        }
+        free(starts);
+        return err;
+}
+
+enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy, struct telemetry *telemetry,
+                           bool (*should_stop)(void), struct kafka **ret_kafka, struct errmsg *reterr)
+{
+        struct kafka *kafka = calloc(1, sizeof *kafka);
+        enum cloutd_err err;
+
+        if (kafka == NULL)
+                return fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        kafka->conf = conf;
+        kafka->policy = policy;
+        kafka->telemetry = telemetry;
+        kafka->should_stop = should_stop;
+        kafka->env = lane_thread_env(kafka);
+        err = make_consumer(kafka, reterr);
+        if (err == CLOUTD_OK)
+                err = find_topic(kafka, reterr);
+        if (err == CLOUTD_OK) {
+                /* relaxed: stands for itself */
+                atomic_store_explicit(&telemetry->condition[CONDITION_KAFKA], true, memory_order_relaxed);
+                err = agree_with_redis(kafka, reterr);
+        }
+        if (err == CLOUTD_OK) {
+                atomic_store_explicit(&telemetry->condition[CONDITION_SERVER], true, memory_order_relaxed);
+                warn_if_redis_is_new(kafka);
+                kafka->shared.conf = conf;
+                kafka->shared.policy = policy;
+                scoring_init(&kafka->shared.scoring, conf, policy);
+                kafka->shared.f_version = policy->f_version;
+                kafka->shared.sources = kafka->prejoin.sources;
+                kafka->shared.telemetry = telemetry;
+                atomic_init(&kafka->shared.record_now, kafka->prejoin.record_now);
+                err = open_letters(kafka, reterr);
+        }
+        if (err == CLOUTD_OK)
+                err = lane_threads_start(kafka, reterr);
+        if (err != CLOUTD_OK) {
+                (void)kafka_close(kafka);
+                return err;
+        }
+        *ret_kafka = kafka;
+        return CLOUTD_OK;
+}
+
+struct kafka *kafka_close(struct kafka *kafka)
+{
+        if (kafka == NULL)
+                return NULL;
+        lane_threads_join(kafka);
+        kafka->closing = true;
+        for (int i = 0; kafka->places != NULL && i < kafka->n_partitions; i++)
+                if (kafka->places[i].queue != NULL)
+                        rd_kafka_queue_destroy(kafka->places[i].queue);
+        if (kafka->rk != NULL)
+                (void)rd_kafka_consumer_close(kafka->rk);
+        lane_threads_free(kafka);
+        kafka->letters = letters_close(kafka->letters);
+        if (kafka->topic != NULL)
+                rd_kafka_topic_destroy(kafka->topic);
+        if (kafka->rk != NULL)
+                rd_kafka_destroy(kafka->rk);
+        prejoin_free(&kafka->prejoin);
+        free(kafka->ends);
+        free(kafka->places);
+        free(kafka);
+        return NULL;
+}

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Daemons that stop, die, join and leave; a Redis that loses its connections, its data, or the last of its data.
+
+Whatever happened: once everything is read, Redis shows what the oracle says."""
+
+import random
+import threading
+import time
+
+import pytest
+import redis
+
+from harness import Kafka, Unavailable, wait_for
+from oracle import Policy, Rule, Tier
+from policies import KRED, MIXED, with_points
+from stream import Stream
+
+
+class Flow:
+    """Records that keep coming while a test does something else."""
+
+    def __init__(self, world, stream, n, chunk=500, pause=0.05):
+        self.world, self.chunks, self.pause = world, max(1, n // chunk), pause
+        self.stream, self.chunk = stream, chunk
+        self.step_ms = stream.span_ms // n
+        self.thread = threading.Thread(target=self._run)
+        self.error = None
+
+    def _run(self):
+        try:
+            for _ in range(self.chunks):
+                self.world.send(*self.stream.records(self.chunk, step_ms=self.step_ms))
+                time.sleep(self.pause)
+        except Exception as error:  # said by __exit__, in the thread of the test
+            self.error = error
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.thread.join()
+        assert self.error is None, self.error
+
+
+def assigned(world):
+    daemon = world.daemon()
+    wait_for(daemon.had_partitions, what="an assignment")
+    return daemon
+
+
+def finish(world, exactly_once=False):
+    world.run_until_end()
+    world.check()
+    world.check_letters(exactly_once=exactly_once)
+
+
+@pytest.mark.sanitizer
+def test_stopped_and_started_again_while_events_flow(new_world):
+    world = new_world(lanes=2)
+    books = {}
+    with Flow(world, Stream(1, world), 12_000):
+        for seconds in (0.3, 0.0, 0.7):
+            daemon = assigned(world)
+            time.sleep(seconds)
+            assert daemon.terminate() == 0, daemon.log_tail()
+            world.check_positions()
+            for name, n in daemon.last_books().items():
+                books[name] = books.get(name, 0) + n
+    for name, n in world.run_until_end().items():
+        books[name] = books.get(name, 0) + n
+    # Nothing was read twice: a graceful stop leaves Redis and Kafka at one position.
+    assert books["replayed"] == 0
+    world.check_books(books)
+    world.check()
+    world.check_letters()
+
+
+@pytest.mark.sanitizer
+def test_killed_while_events_flow(new_world):
+    rnd = random.Random(2)
+    world = new_world(lanes=2, flush_interval="1ms")
+    with Flow(world, Stream(2, world), 20_000):
+        for _ in range(4):
+            daemon = assigned(world)
+            time.sleep(rnd.uniform(0, 0.3))
+            daemon.kill()
+    finish(world)
+
+
+def test_a_second_daemon_joins_and_leaves_while_events_flow(new_world):
+    world = new_world(partitions=6)
+    with Flow(world, Stream(3, world), 25_000):
+        with world.daemon() as first:
+            wait_for(first.had_partitions, what="an assignment")
+            with world.daemon() as second:
+                wait_for(second.had_partitions, what="an assignment of the second")
+                time.sleep(1)
+            time.sleep(0.5)
+            third = assigned(world)
+            time.sleep(0.5)
+            third.kill()
+            world.wait_until_read()
+            world.wait_until_right(20)
+    finish(world)
+
+
+def test_two_daemons_share_the_partitions_and_one_dies(new_world):
+    world = new_world(partitions=4)
+    world.send(*Stream(4, world).records(3000))
+    first, second = assigned(world), assigned(world)
+    with Flow(world, Stream(5, world, start_ms=1_713_000_000_000), 8000):
+        time.sleep(0.5)
+        first.kill()
+    world.wait_until_read()
+    assert second.terminate() == 0, second.log_tail()
+    finish(world)
+
+
+def test_more_accounts_than_memory(new_world):
+    world = new_world(memory_limit="1MiB", boards=100)
+    stream = Stream(6, world, accounts=30_000)
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.send(*stream.records(60_000))
+        world.wait_until_read()
+        metrics = daemon.metrics()
+        assert metrics["cloutd_account_evictions_total"] > 0
+        assert metrics["cloutd_accounts_resident"] < 15_000
+    finish(world, exactly_once=True)
+
+
+def test_redis_comes_back_empty(new_world):
+    world = new_world()
+    stream = Stream(7, world)
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.send(*stream.records(5000))
+        world.wait_until_read()
+        world.redis.restart_empty()
+        world.wait_until_right()
+        world.send(*stream.records(2000, step_ms=1000))
+        world.wait_until_read()
+        world.wait_until_right()
+        assert daemon.metrics()["cloutd_redis_rollbacks_total"] > 0
+    finish(world)
+
+
+def test_redis_comes_back_with_everything(new_world):
+    world = new_world()
+    stream = Stream(8, world)
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.send(*stream.records(3000))
+        world.wait_until_read()
+        world.redis.restart_with_data()
+        world.send(*stream.records(3000, step_ms=1000))
+        world.wait_until_read()
+        world.wait_until_right()
+        assert daemon.metrics()["cloutd_redis_rollbacks_total"] == 0
+    finish(world)
+
+
+def test_redis_comes_back_with_what_it_had_a_while_ago(new_world):
+    world = new_world()
+    stream = Stream(9, world)
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.send(*stream.records(3000))
+        world.wait_until_read()
+        world.redis.client.save()
+        world.send(*stream.records(3000, step_ms=1000))
+        world.wait_until_read()
+        world.redis.kill()
+        world.redis.start()
+        world.wait_until_right()
+        assert daemon.metrics()["cloutd_redis_rollbacks_total"] > 0
+    finish(world)
+
+
+def test_redis_went_back_while_nobody_ran(new_world):
+    world = new_world()
+    stream = Stream(10, world)
+    world.send(*stream.records(3000))
+    world.run_until_end()
+    world.redis.client.save()
+    world.send(*stream.records(3000, step_ms=1000))
+    world.run_until_end()
+    world.redis.kill()
+    world.redis.start()
+    world.run_until_end()  # Kafka's committed offsets say that everything was read: they must not be believed
+    world.check()
+
+
+def test_connections_to_redis_are_cut_while_events_flow(new_world):
+    world = new_world(flush_interval="1ms")
+    rnd = random.Random(11)
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        with Flow(world, Stream(11, world), 10_000):
+            for _ in range(12):
+                time.sleep(rnd.uniform(0, 0.2))
+                with_clients = world.redis.client
+                with_clients.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        world.wait_until_read()
+    finish(world)
+
+
+def test_redis_stalls_while_events_flow(new_world):
+    world = new_world()
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        with Flow(world, Stream(12, world), 6000):
+            for _ in range(3):
+                world.redis.client.execute_command("CLIENT", "PAUSE", "700", "ALL")
+                time.sleep(1)
+        world.wait_until_read()
+    finish(world)
+
+
+def test_redis_refuses_writes_for_a_while(new_world):
+    world = new_world()
+    stream = Stream(13, world)
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.send(*stream.records(2000))
+        world.wait_until_read()
+        world.redis.client.config_set("maxmemory", "1mb")  # everything that takes memory is now answered with OOM
+        world.send(*stream.records(2000, step_ms=1000))
+        time.sleep(2)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            world.redis.client.set("is-it-full", "x")
+        assert world.low() != world.ends
+        world.redis.client.config_set("maxmemory", "0")
+        world.wait_until_read()
+    finish(world)
+
+
+def test_one_account_that_cannot_be_written_holds_only_itself_up(new_world):
+    world = new_world(partitions=1)
+    world.redis.client.set("t:a:broken", "not a hash")
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.send(*(world.record({"type": "retweet", "actor": "a", "target": target}, 1_718_000_000_000)
+                     for target in ("fine", "broken", "fine", "well")))
+        wait_for(lambda: world.redis.client.hget("t:a:fine", "score") == b"20", what="the others are scored")
+        time.sleep(1.5)
+        assert world.low() == {0: 0}, "the position passed an account that is not in Redis"
+        world.redis.client.delete("t:a:broken")
+        world.wait_until_read()
+    finish(world)
+
+
+def test_points_change_and_every_account_is_scored_anew(new_world):
+    world = new_world(memory_limit="1MiB")
+    world.send(*Stream(14, world, accounts=20_000).records(30_000))
+    world.run_until_end()
+    world.check()
+    before = world.redis.client.get("t:policy")
+    world.set_policy(with_points(KRED, [1, 2, 3, 4, 5, 6, -7]))
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.wait_until_right()
+        assert world.redis.client.get("t:policy") != before
+
+
+def test_points_are_reloaded_by_sighup(new_world):
+    import signal
+    world = new_world()
+    world.send(*Stream(15, world).records(5000))
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.wait_until_read()
+        old = world.policy
+        (world.folder / "policy.yaml").write_text("name: broken\nrules: 5\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert daemon.process.poll() is None, "a policy that cannot be read must not end the daemon"
+        world.set_policy(old)
+        world.wait_until_right()
+        world.set_policy(with_points(KRED, [5, 5, 5, 1, 1, 1, 100]))
+        daemon.process.send_signal(signal.SIGHUP)
+        world.wait_until_right()
+
+
+def test_other_cells_need_the_log_again_and_are_refused(new_world):
+    world = new_world()
+    world.send(*Stream(16, world).records(500))
+    world.run_until_end()
+    for policy in (MIXED, Policy("kred", [*KRED.rules, Rule("like", ["like"], [Tier(None, 1)])])):
+        world.set_policy(policy)
+        daemon = world.daemon("--until-end")
+        assert daemon.wait() == 78, daemon.log_tail()
+    world.set_policy(KRED)
+    daemon = world.daemon("--until-end", windows=[{"length": "24h", "bucket": "1h"}], headline="24h")
+    assert daemon.wait() == 78, daemon.log_tail()
+    finish(world, exactly_once=True)
+
+
+@pytest.mark.slow
+def test_ready_within_thirty_seconds_after_a_kill_with_the_settings_that_are_shipped(new_world):
+    world = new_world()
+    world.config["kafka"].pop("properties_file")
+    world.send(*Stream(17, world).records(500))
+    daemon = assigned(world)
+    world.wait_until_read()
+    daemon.kill()
+    with world.daemon() as again:
+        again.wait_ready(seconds=30)
+
+
+@pytest.mark.slow
+def test_kafka_goes_away_and_comes_back(new_world, tmp_path_factory):
+    try:
+        kafka = Kafka(tmp_path_factory.mktemp("own") / "kafka")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    try:
+        world = new_world(kafka=kafka)
+        stream = Stream(18, world)
+        with world.daemon() as daemon:
+            daemon.wait_ready()
+            world.send(*stream.records(2000))
+            world.wait_until_read()
+            kafka.stop()
+            daemon.wait_ready(False, seconds=10)
+            kafka.start()
+            daemon.wait_ready(True, seconds=20)
+            world.send(*stream.records(2000, step_ms=1000))
+            world.wait_until_read()
+            kafka.stop("KILL")
+            daemon.wait_ready(False, seconds=10)
+            kafka.start()
+            daemon.wait_ready(True, seconds=20)
+            world.send(*stream.records(2000, step_ms=1000))
+            world.wait_until_read()
+        finish(world)
+    finally:
+        kafka.stop()
