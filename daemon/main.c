@@ -28,7 +28,7 @@ const char *malloc_conf =
 
 const char *argp_program_version = "cloutd " CLOUTD_VERSION;
 
-static volatile sig_atomic_t stop_asked;
+static volatile sig_atomic_t stop_asked, reload_asked;
 
 struct options {
         const char *config;
@@ -54,8 +54,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 static void on_signal(int number)
 {
-        (void)number;
-        stop_asked = 1;
+        if (number == SIGHUP)
+                reload_asked = 1;
+        else
+                stop_asked = 1;
 }
 
 static bool should_stop(void)
@@ -77,6 +79,11 @@ static void on_round(const struct telemetry *telemetry)
 {
         bool healthy = false;
 
+        if (reload_asked) {
+                reload_asked = 0;
+                log_line(LOG_LEVEL_WARNING,
+                         "this release does not reload: restart to change the configuration", NULL);
+        }
         free(telemetry_healthy(telemetry, clock_mono_us(), &healthy));
         if (healthy)
                 notify("WATCHDOG=1");
@@ -160,7 +167,7 @@ int main(int argc, char **argv)
                                          NULL,
                                          NULL,
                                          NULL};
-        const struct sigaction stop = {.sa_handler = on_signal};
+        const struct sigaction noted = {.sa_handler = on_signal};
         const struct sigaction ignore = {.sa_handler = SIG_IGN};
         struct options options = {0};
         struct conf *conf = NULL;
@@ -181,8 +188,9 @@ int main(int argc, char **argv)
         } else if (options.check_config) {
                 status = 0;
         } else {
-                (void)sigaction(SIGTERM, &stop, NULL);
-                (void)sigaction(SIGINT, &stop, NULL);
+                (void)sigaction(SIGTERM, &noted, NULL);
+                (void)sigaction(SIGINT, &noted, NULL);
+                (void)sigaction(SIGHUP, &noted, NULL);
                 (void)sigaction(SIGPIPE, &ignore, NULL);
                 log_set_level(conf->log_level);
                 status = run(&options, conf, policy);

@@ -142,6 +142,21 @@ def ctl(config, *args, env=ENV):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+@pytest.fixture
+def start(config):
+    """cloutctl in the background, ended with the test."""
+    started = []
+
+    def run(*args, **options):
+        started.append(subprocess.Popen([CLOUTCTL, "--config", config, *args], env=ENV, **options))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
 def write_account(redis, account, events, pos=41, version="", **fields):
     """As the daemon writes it, with fields to differ."""
     points = [10, 25, 50, 10, 25, 50, 1]
@@ -208,10 +223,9 @@ def test_top_names_the_windows_there_are(redis, config):
         (64, "", "cloutctl: --window 7d: no such window; choose one of 24h, 30d, 90d, all\n")
 
 
-def test_top_watches_what_changes(redis, config):
+def test_top_watches_what_changes(redis, start):
     board(redis, alice=100, bob=50, carol=7)
-    process = subprocess.Popen([CLOUTCTL, "top", "--watch", "--count", "2", "--config", config],
-                               stdout=subprocess.PIPE, env=ENV)
+    process = start("top", "--watch", "--count", "2", stdout=subprocess.PIPE)
     first = [process.stdout.readline().split() for _ in range(3)]
     board(redis, alice=120, bob=45, dave=9)
     redis("ZREM", "clout:top:30d", "carol")
@@ -236,18 +250,12 @@ def read_until(fd, text, seconds=20):
     return got
 
 
-def on_terminal(config, *args):
-    leader, follower = pty.openpty()
-    process = subprocess.Popen([CLOUTCTL, "--config", config, *args], stdout=follower, stderr=follower,
-                               env={**ENV, "COLUMNS": ""})
-    os.close(follower)
-    return process, leader
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_top_on_a_terminal_draws_over_the_last_frame_and_gives_the_cursor_back(redis, config, number):
+def test_top_on_a_terminal_draws_over_the_last_frame_and_gives_the_cursor_back(redis, start, number):
     board(redis, alice=100, bob=50)
-    process, leader = on_terminal(config, "top", "--watch")
+    leader, follower = pty.openpty()
+    process = start("top", "--watch", stdout=follower)
+    os.close(follower)
     first = read_until(leader, b"bob")
     assert b"\x1b[?25l" in first, "the cursor is hidden"
     second = read_until(leader, b"bob")
@@ -258,10 +266,9 @@ def test_top_on_a_terminal_draws_over_the_last_frame_and_gives_the_cursor_back(r
     os.close(leader)
 
 
-def test_top_outlives_a_redis_that_is_gone_for_a_while(config, redis):
+def test_top_outlives_a_redis_that_is_gone_for_a_while(redis, start):
     board(redis, alice=1)
-    process = subprocess.Popen([CLOUTCTL, "top", "--watch", "--config", config], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=ENV)
+    process = start("top", "--watch", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert b"alice" in process.stdout.readline()
     redis.stop()
     assert b"trying again" in process.stderr.readline()
@@ -272,8 +279,6 @@ def test_top_outlives_a_redis_that_is_gone_for_a_while(config, redis):
             break
     else:
         pytest.fail("it ended")
-    process.terminate()
-    process.communicate(timeout=10)
 
 
 # ---- get and explain ----
@@ -449,6 +454,7 @@ def test_lag_without_kafka_says_where_it_asked(redis, config):
     status, out, err = ctl(config, "lag")
     assert (status, out) == (75, "")
     assert err.startswith("cloutctl: cannot ask Kafka at 127.0.0.1:1: ") and err.count("\n") == 1
+    assert "Connection refused" in err, "librdkafka's reason, not only that it failed"
 
 
 # ---- what goes wrong ----
