@@ -600,7 +600,7 @@ Test(window, the_widest_entries_stay_within_the_growth_bound)
                 counts[c] = c % 2 == 0 ? INT32_MAX : INT32_MIN;
         pair_init(&pair, &layouts[7], 59); /* eight windows, 16 cells */
         for (int i = 0; i < 100; i++) {
-                const wall_ms_t ts = T0 + i * 400 * DAY % (3000 * DAY) + i;
+                const wall_ms_t ts = T0 + i * (400 * DAY) % (3000 * DAY) + i;
 
                 pair_add(&pair, ts, counts, T0); /* asserts the bound */
                 cr_assert(le(sz, pair.len, before + HISTORY_GROWTH));

@@ -1,0 +1,814 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lane_rig.h - real lanes, driven step by step without threads, between a log in memory and a real Redis.
+ *
+ *   rig.log[p] ──rig_feed()──► daemon.lane ──socket──► redis-server of its own
+ *       │                                                     │
+ *       └──── rig_naive(): counts the log again ── rig_compare() ──┘
+ *
+ * The test turns the crank: it hands out records, calls lane_step(), moves the wall clock and breaks things in
+ * between.  The oracle shares no code with the daemon but the hash that places the buckets.  The rest is the
+ * daemon's own code, its connection to Redis included. */
+#ifndef CLOUTD_LANE_RIG_H
+#define CLOUTD_LANE_RIG_H
+
+#include "../../daemon/lane_internal.h"
+#include "../../daemon/redis_link.h"
+#include "cloutd/conf.h"
+#include "cloutd/policy.h"
+#include "cloutd/state.h"
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RIG_PARTITIONS   2
+#define RIG_LINES        6
+#define RIG_STEP_US      INT64_C(5000)
+#define RIG_START_MS     INT64_C(1718000000000)
+#define RIG_HOUR_MS      INT64_C(3600000)
+#define RIG_DAY_MS       INT64_C(86400000)
+#define RIG_SETTLE_STEPS 20000
+
+/* What an event asks for, as the oracle needs it. */
+struct rig_event {
+        enum { RIG_RETWEET, RIG_FOLLOW, RIG_LEAVE, RIG_RETURN } kind;
+        int account;
+        int64_t followers;
+        wall_ms_t ts_ms;
+        bool undo;
+};
+
+struct rig_message {
+        struct rig_event events[RIG_LINES];
+        int n;
+        wall_ms_t record_ms;
+        char *text;
+};
+
+struct rig {
+        char folder[64];
+        char socket[96];
+        pid_t server;
+        redisContext *redis; /* the test's own connection */
+        struct conf *conf;
+        struct policy *policy;
+        struct {
+                struct rig_message *messages;
+                int n, cap;
+        } log[RIG_PARTITIONS];
+        wall_ms_t wall_ms;
+        mono_us_t mono_us;
+        uint64_t random;
+        int n_accounts;
+};
+
+struct daemon {
+        struct rig *rig;
+        struct lane_shared shared;
+        struct lane_env env;
+        struct telemetry *telemetry;
+        struct lane *lane;
+        bool reads[RIG_PARTITIONS]; /* the lane told where from */
+        int64_t at[RIG_PARTITIONS];
+        int answers[RIG_PARTITIONS][ANSWER_REFUSED + 1];
+        int seeks;
+};
+
+static uint64_t rig_random(struct rig *rig)
+{
+        uint64_t z = (rig->random += UINT64_C(0x9e3779b97f4a7c15)); /* splitmix64 */
+
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        return z ^ (z >> 31);
+}
+
+static int rig_below(struct rig *rig, int n)
+{
+        return (int)(rig_random(rig) % (uint64_t)n);
+}
+
+/* ---- files, server ---- */
+
+static void rig_write(const struct rig *rig, const char *name, const char *text)
+{
+        char path[128];
+        FILE *file;
+
+        (void)snprintf(path, sizeof path, "%s/%s", rig->folder, name);
+        file = fopen(path, "w");
+        cr_assert_not_null(file);
+        cr_assert(fputs(text, file) >= 0);
+        cr_assert_eq(fclose(file), 0);
+}
+
+static redisReply *rig_redis(struct rig *rig, const char *format, ...)
+{
+        va_list args;
+        redisReply *reply;
+
+        va_start(args, format);
+        reply = redisvCommand(rig->redis, format, args);
+        va_end(args);
+        cr_assert_not_null(reply, "%s: %s", format, rig->redis->errstr);
+        return reply;
+}
+
+static void rig_do(struct rig *rig, const char *command)
+{
+        freeReplyObject(rig_redis(rig, command));
+}
+
+static void rig_start_server(struct rig *rig)
+{
+        const pid_t parent = getpid();
+
+        rig->server = fork();
+        cr_assert_neq(rig->server, -1);
+        if (rig->server == 0) {
+                char log[128];
+
+                (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that dies leaves nothing behind */
+                if (getppid() != parent)
+                        _exit(1);
+                (void)snprintf(log, sizeof log, "%s/redis.log", rig->folder);
+                (void)execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", rig->socket, "--dir",
+                             rig->folder, "--save", "", "--logfile", log, "--daemonize", "no", (char *)NULL);
+                _exit(127);
+        }
+        for (int i = 0; i < 1000; i++) {
+                redisReply *reply;
+
+                rig->redis = redisConnectUnix(rig->socket);
+                if (rig->redis != NULL && rig->redis->err == 0) {
+                        reply = redisCommand(rig->redis, "PING");
+                        if (reply != NULL && reply->type == REDIS_REPLY_STATUS) {
+                                freeReplyObject(reply);
+                                return;
+                        }
+                        if (reply != NULL)
+                                freeReplyObject(reply);
+                }
+                redisFree(rig->redis);
+                rig->redis = NULL;
+                (void)usleep(10000);
+        }
+        cr_assert_fail("redis-server does not answer at %s", rig->socket);
+}
+
+static void rig_stop_server(struct rig *rig)
+{
+        if (rig->redis != NULL)
+                redisFree(rig->redis);
+        rig->redis = NULL;
+        if (rig->server > 0) {
+                (void)kill(rig->server, SIGKILL);
+                (void)waitpid(rig->server, NULL, 0);
+        }
+        rig->server = 0;
+}
+
+#define RIG_WINDOWS "windows: [{length: 3h, bucket: 1h}, {length: 2d, bucket: 1d}]\nheadline: 2d\n"
+
+/* @more: further lines of the configuration; @retweet: points of a retweet's first tier. */
+static void rig_configure(struct rig *rig, const char *more, int retweet)
+{
+        struct errmsg errmsg = {""};
+        char text[1024], path[128];
+
+        (void)policy_free(rig->policy);
+        (void)conf_free(rig->conf);
+        (void)snprintf(text, sizeof text,
+                       "name: test\nrules:\n  - name: retweet\n    types: [retweet]\n    tiers:\n"
+                       "      - {points: %d}\n      - {followers_over: 10000, points: 25}\n"
+                       "      - {followers_over: 100000, points: 50}\n"
+                       "  - name: follow\n    types: [follow]\n    tiers: [{points: 1}]\n",
+                       retweet);
+        rig_write(rig, "policy.yaml", text);
+        (void)snprintf(text, sizeof text,
+                       "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\nredis: {address: 'unix:%s'}\n"
+                       "policy: policy.yaml\nlanes: 1\nhttp: ''\n%s",
+                       rig->socket, more);
+        rig_write(rig, "cloutd.yaml", text);
+        (void)snprintf(path, sizeof path, "%s/cloutd.yaml", rig->folder);
+        rig->conf = NULL;
+        rig->policy = NULL;
+        cr_assert_eq(conf_load(path, &rig->conf, &errmsg), CLOUTD_OK, "%s", errmsg.text);
+        cr_assert_eq(policy_load(rig->conf->policy_path, rig->conf, &rig->policy, &errmsg), CLOUTD_OK, "%s", errmsg.text);
+}
+
+#define RIG_CONF RIG_WINDOWS "optout_salt_file: salt\n"
+
+static struct rig *rig_new(const char *more)
+{
+        struct rig *rig = calloc(1, sizeof *rig);
+
+        cr_assert_not_null(rig);
+        log_set_level(LOG_LEVEL_ERROR);
+        strcpy(rig->folder, "/tmp/cloutd-lane-XXXXXX");
+        cr_assert_not_null(mkdtemp(rig->folder));
+        (void)snprintf(rig->socket, sizeof rig->socket, "%s/redis.sock", rig->folder);
+        rig_write(rig, "salt", "a salt that only tests have");
+        rig->wall_ms = RIG_START_MS;
+        rig->mono_us = 1000000;
+        rig->n_accounts = 8;
+        rig_start_server(rig);
+        rig_configure(rig, more, 10);
+        return rig;
+}
+
+static void rig_free(struct rig *rig)
+{
+        DIR *dir;
+
+        rig_stop_server(rig);
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                for (int i = 0; i < rig->log[p].n; i++)
+                        free(rig->log[p].messages[i].text);
+                free(rig->log[p].messages);
+        }
+        (void)policy_free(rig->policy);
+        (void)conf_free(rig->conf);
+        dir = opendir(rig->folder);
+        if (dir != NULL) {
+                const struct dirent *entry;
+
+                while ((entry = readdir(dir)) != NULL)
+                        (void)unlinkat(dirfd(dir), entry->d_name, 0); /* "." and ".." stay */
+                (void)closedir(dir);
+        }
+        (void)rmdir(rig->folder);
+        free(rig);
+}
+
+/* ---- the log ---- */
+
+/* Every fourth account has an id too long for the record itself, one of them the longest there is. */
+static const char *rig_name(int account, char buf[ACCOUNT_ID_MAX + 1])
+{
+        (void)snprintf(buf, ACCOUNT_ID_MAX + 1, account % 4 == 3 ? "somebody with a name of many words, number %d" : "a%d",
+                       account);
+        if (account == 3) {
+                const size_t len = strlen(buf);
+
+                memset(buf + len, 'x', ACCOUNT_ID_MAX - len);
+                buf[ACCOUNT_ID_MAX] = '\0';
+        }
+        return buf;
+}
+
+static int rig_partition_of(int account)
+{
+        return account % RIG_PARTITIONS;
+}
+
+static char *rig_text(const struct rig_event *events, int n)
+{
+        static const char *const types[] = {"retweet", "follow", "optout", "optin"};
+        char *text = NULL, name[ACCOUNT_ID_MAX + 1];
+        size_t len = 0;
+        FILE *out = open_memstream(&text, &len);
+
+        cr_assert_not_null(out);
+        for (int i = 0; i < n; i++)
+                (void)fprintf(out,
+                              "%s{\"type\":\"%s\",\"actor\":\"someone\",\"actor_followers\":%" PRId64
+                              ",\"target\":\"%s\",\"ts\":%" PRId64 ",\"undo\":%s}",
+                              i > 0 ? "\n" : "", types[events[i].kind], events[i].followers,
+                              rig_name(events[i].account, name), events[i].ts_ms, events[i].undo ? "true" : "false");
+        cr_assert_eq(fclose(out), 0);
+        return text;
+}
+
+/* Append a message of @n lines, all for accounts of one partition. */
+static void rig_append(struct rig *rig, const struct rig_event *events, int n)
+{
+        const int p = rig_partition_of(events[0].account);
+        struct rig_message *message;
+
+        if (rig->log[p].n == rig->log[p].cap) {
+                rig->log[p].cap = rig->log[p].cap * 2 + 64;
+                rig->log[p].messages =
+                        realloc(rig->log[p].messages, (size_t)rig->log[p].cap * sizeof *rig->log[p].messages);
+                cr_assert_not_null(rig->log[p].messages);
+        }
+        message = &rig->log[p].messages[rig->log[p].n++];
+        memset(message, 0, sizeof *message);
+        memcpy(message->events, events, (size_t)n * sizeof *events);
+        message->n = n;
+        message->record_ms = rig->wall_ms;
+        message->text = rig_text(events, n);
+}
+
+static void rig_count(struct rig *rig, int account)
+{
+        rig_append(rig, &(struct rig_event){.kind = RIG_RETWEET, .account = account, .ts_ms = rig->wall_ms}, 1);
+}
+
+static void rig_do_to(struct rig *rig, int kind, int account)
+{
+        rig_append(rig, &(struct rig_event){.kind = kind, .account = account, .ts_ms = rig->wall_ms}, 1);
+}
+
+static struct rig_event rig_random_event(struct rig *rig, int account)
+{
+        static const int64_t followers[] = {0, 10000, 10001, 100000, 100001};
+        struct rig_event event = {.kind = rig_below(rig, 3) == 0 ? RIG_FOLLOW : RIG_RETWEET,
+                                  .account = account,
+                                  .followers = followers[rig_below(rig, 5)],
+                                  .ts_ms = rig->wall_ms - (wall_ms_t)(rig_random(rig) % (uint64_t)(3 * RIG_DAY_MS)),
+                                  .undo = rig_below(rig, 8) == 0};
+        const int what = rig_below(rig, 24);
+
+        if (what == 0)
+                event.kind = RIG_LEAVE;
+        else if (what < 3)
+                event.kind = RIG_RETURN;
+        else if (what < 12)
+                event.ts_ms = rig->wall_ms;
+        else if (what == 12)
+                event.ts_ms = rig->wall_ms + 200000; /* within the skew: may count later */
+        return event;
+}
+
+static void rig_random_message(struct rig *rig)
+{
+        struct rig_event events[RIG_LINES];
+        const int n = rig_below(rig, 4) == 0 ? 2 + rig_below(rig, RIG_LINES - 1) : 1;
+        const int account = rig_below(rig, rig->n_accounts);
+
+        for (int i = 0; i < n; i++) {
+                int other = rig_below(rig, rig->n_accounts);
+
+                if (rig_below(rig, 2) == 0 || rig_partition_of(other) != rig_partition_of(account))
+                        other = account;
+                events[i] = rig_random_event(rig, other);
+        }
+        rig_append(rig, events, n);
+}
+
+/* ---- the oracle ---- */
+
+struct rig_score {
+        bool left, any; /* any: counted something since it came, or came back */
+        int64_t counts[WINDOWS_MAX][4];
+        int64_t points[WINDOWS_MAX];
+        wall_ms_t next; /* 0: none */
+};
+
+static int64_t rig_bucket(const struct rig *rig, int window, uint64_t hash, wall_ms_t at)
+{
+        const int64_t length = rig->conf->windows[window].bucket_ms;
+
+        return (at + (wall_ms_t)(hash % 60) * (length / 60)) / length;
+}
+
+static void rig_naive_event(const struct rig *rig, const struct rig_message *message, const struct rig_event *event,
+                            uint64_t hash, struct rig_score *score)
+{
+        const size_t all = rig->conf->n_windows;
+        const int cell = event->kind == RIG_FOLLOW         ? 3
+                         : event->followers > 100000 ? 2
+                         : event->followers > 10000  ? 1
+                                                     : 0;
+        const int delta = event->undo ? -1 : 1;
+
+        if (event->kind == RIG_LEAVE) {
+                memset(score, 0, sizeof *score);
+                score->left = true;
+                return;
+        }
+        if (event->kind == RIG_RETURN) {
+                score->left = false;
+                return;
+        }
+        if (score->left)
+                return;
+        score->any = true;
+        score->counts[all][cell] += delta;
+        if (event->ts_ms < message->record_ms - conf_longest_window_ms(rig->conf))
+                return;
+        for (int w = 0; w < (int)all; w++) {
+                const int64_t n = rig->conf->windows[w].length_ms / rig->conf->windows[w].bucket_ms;
+                const int64_t now = rig_bucket(rig, w, hash, rig->wall_ms);
+                const int64_t then = rig_bucket(rig, w, hash, event->ts_ms);
+
+                if (then > now - n && then <= now)
+                        score->counts[w][cell] += delta;
+        }
+}
+
+static void rig_naive(const struct rig *rig, int account, struct rig_score *score)
+{
+        const int p = rig_partition_of(account);
+        char name[ACCOUNT_ID_MAX + 1];
+        const uint64_t hash = account_hash(rig_name(account, name), strlen(name));
+
+        memset(score, 0, sizeof *score);
+        for (int i = 0; i < rig->log[p].n; i++)
+                for (int e = 0; e < rig->log[p].messages[i].n; e++)
+                        if (rig->log[p].messages[i].events[e].account == account)
+                                rig_naive_event(rig, &rig->log[p].messages[i], &rig->log[p].messages[i].events[e], hash,
+                                                score);
+        for (size_t w = 0; w <= rig->conf->n_windows; w++)
+                for (int c = 0; c < 4; c++)
+                        score->points[w] += score->counts[w][c] * rig->policy->cells[c].points;
+}
+
+/* ---- Redis against the oracle ---- */
+
+static const char *rig_window(const struct rig *rig, size_t w)
+{
+        return w < rig->conf->n_windows ? rig->conf->windows[w].name : "all";
+}
+
+static const char *rig_field(const redisReply *hash, const char *field)
+{
+        for (size_t i = 0; i + 1 < hash->elements; i += 2)
+                if (strcmp(hash->element[i]->str, field) == 0)
+                        return hash->element[i + 1]->str;
+        return NULL;
+}
+
+static void rig_compare_account(struct rig *rig, int account, const char *when)
+{
+        struct rig_score score;
+        char name[ACCOUNT_ID_MAX + 1], cells[100], key[ACCOUNT_ID_MAX + 20];
+        redisReply *hash;
+        const char *value;
+
+        rig_naive(rig, account, &score);
+        (void)snprintf(key, sizeof key, "clout:a:%s", rig_name(account, name));
+        hash = rig_redis(rig, "HGETALL %s", key);
+        if (hash->elements == 0) {
+                cr_assert(!score.any || score.left, "%s: %s has no hash", when, name);
+                freeReplyObject(hash);
+                return;
+        }
+        cr_assert(!score.left, "%s: %s left, and has a hash", when, name);
+        for (size_t w = 0; w <= rig->conf->n_windows; w++) {
+                value = rig_field(hash, rig_window(rig, w));
+                cr_assert(value != NULL && strtoll(value, NULL, 10) == score.points[w],
+                          "%s: %s %s is %s, should be %" PRId64, when, name, rig_window(rig, w),
+                          value != NULL ? value : "missing", score.points[w]);
+        }
+        value = rig_field(hash, "score");
+        cr_assert(value != NULL && strtoll(value, NULL, 10) == score.points[rig->conf->headline], "%s: %s score", when,
+                  name);
+        (void)snprintf(cells, sizeof cells, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64,
+                       score.counts[rig->conf->headline][0], score.counts[rig->conf->headline][1],
+                       score.counts[rig->conf->headline][2], score.counts[rig->conf->headline][3]);
+        value = rig_field(hash, "cells");
+        cr_assert(value != NULL && strcmp(value, cells) == 0, "%s: %s cells are %s, should be %s", when, name, value,
+                  cells);
+        value = rig_field(hash, "pol");
+        cr_assert(value != NULL && strcmp(value, rig->policy->version) == 0, "%s: %s pol", when, name);
+        value = rig_field(hash, "next");
+        cr_assert(value == NULL || strtoll(value, NULL, 10) > rig->wall_ms, "%s: %s next is in the past", when, name);
+        freeReplyObject(hash);
+}
+
+struct rig_place {
+        int64_t points;
+        char name[ACCOUNT_ID_MAX + 1];
+};
+
+static int rig_place_cmp(const void *a, const void *b) /* as ZREVRANGE: best first */
+{
+        const struct rig_place *x = a, *y = b;
+
+        if (x->points != y->points)
+                return x->points > y->points ? -1 : 1;
+        return -strcmp(x->name, y->name);
+}
+
+/* The first K of every board are the best K, ties included. */
+static void rig_compare_boards(struct rig *rig, const char *when)
+{
+        struct rig_place *places = calloc((size_t)rig->n_accounts, sizeof *places);
+
+        cr_assert_not_null(places);
+        for (size_t w = 0; w <= rig->conf->n_windows; w++) {
+                int n = 0;
+                redisReply *board = rig_redis(rig, "ZREVRANGE clout:top:%s 0 %lld WITHSCORES", rig_window(rig, w),
+                                              (long long)rig->conf->boards_size - 1);
+
+                for (int a = 0; a < rig->n_accounts; a++) {
+                        struct rig_score score;
+
+                        rig_naive(rig, a, &score);
+                        if (score.points[w] <= 0)
+                                continue;
+                        places[n].points = score.points[w];
+                        (void)rig_name(a, places[n++].name);
+                }
+                qsort(places, (size_t)n, sizeof *places, rig_place_cmp);
+                for (int i = 0; i < n && i < rig->conf->boards_size; i++) {
+                        const bool there = (size_t)i * 2 < board->elements;
+
+                        cr_assert(there && strcmp(board->element[2 * i]->str, places[i].name) == 0 &&
+                                          strtoll(board->element[2 * i + 1]->str, NULL, 10) == places[i].points,
+                                  "%s: top:%s place %d is %s %s, should be %s %" PRId64, when, rig_window(rig, w), i + 1,
+                                  there ? board->element[2 * i]->str : "empty",
+                                  there ? board->element[2 * i + 1]->str : "", places[i].name, places[i].points);
+                }
+                cr_assert(n >= rig->conf->boards_size || board->elements == 2 * (size_t)n,
+                          "%s: top:%s has %zu members of the first %d", when, rig_window(rig, w), board->elements / 2, n);
+                freeReplyObject(board);
+        }
+        free(places);
+}
+
+static void rig_compare(struct rig *rig, const char *when)
+{
+        for (int a = 0; a < rig->n_accounts; a++)
+                rig_compare_account(rig, a, when);
+        rig_compare_boards(rig, when);
+}
+
+/* ---- a daemon of one lane ---- */
+
+static bool rig_env_seek(void *ctx, int32_t partition, int64_t offset)
+{
+        struct daemon *d = ctx;
+
+        d->at[partition] = offset;
+        d->seeks++;
+        return true;
+}
+
+static void rig_env_answer(void *ctx, const struct answer *answer)
+{
+        struct daemon *d = ctx;
+
+        if (answer->kind == ANSWER_STOPPED) {
+                d->answers[0][ANSWER_STOPPED]++;
+                return;
+        }
+        d->answers[answer->partition][answer->kind]++;
+        if (answer->kind == ANSWER_CLAIMED) {
+                d->at[answer->partition] = answer->offset;
+                d->reads[answer->partition] = true;
+        }
+}
+
+static int64_t rig_env_end(void *ctx, int32_t partition)
+{
+        (void)ctx;
+        (void)partition;
+        return -1;
+}
+
+static void rig_env_reject(void *ctx, const struct log_record *record, unsigned slot, const char *line, size_t len,
+                           uint64_t line_number, enum reject reason)
+{
+        (void)ctx;
+        (void)slot;
+        (void)line_number;
+        cr_assert_fail("partition %d offset %" PRId64 ": %.*s: %s", record->partition, record->offset, (int)len, line,
+                       reject_text(reason));
+}
+
+static int64_t rig_env_pending(void *ctx, int32_t partition, unsigned slot)
+{
+        (void)ctx;
+        (void)partition;
+        (void)slot;
+        return 0;
+}
+
+static bool rig_env_full(void *ctx)
+{
+        (void)ctx;
+        return false;
+}
+
+static void rig_env_random(void *ctx, void *bytes, size_t len)
+{
+        struct daemon *d = ctx;
+        uint8_t *at = bytes;
+
+        while (len-- > 0)
+                *at++ = (uint8_t)rig_random(d->rig);
+}
+
+static struct redis_link *rig_env_link(void *ctx)
+{
+        return redis_link_new(((struct daemon *)ctx)->rig->conf);
+}
+
+static struct daemon *daemon_new(struct rig *rig)
+{
+        static const uint32_t sources[RIG_PARTITIONS] = {1, 2};
+        struct daemon *d = calloc(1, sizeof *d);
+
+        cr_assert_not_null(d);
+        d->rig = rig;
+        d->telemetry = telemetry_new(rig->conf, 1, RIG_PARTITIONS);
+        cr_assert_not_null(d->telemetry);
+        d->env = (struct lane_env){.ctx = d,
+                                   .seek = rig_env_seek,
+                                   .answer = rig_env_answer,
+                                   .end_offset = rig_env_end,
+                                   .reject = rig_env_reject,
+                                   .letters_pending = rig_env_pending,
+                                   .letters_full = rig_env_full,
+                                   .random = rig_env_random,
+                                   .link_new = rig_env_link};
+        d->shared.conf = rig->conf;
+        d->shared.policy = rig->policy;
+        scoring_init(&d->shared.scoring, rig->conf, rig->policy);
+        d->shared.f_version = rig->policy->f_version;
+        d->shared.sources = sources;
+        d->shared.telemetry = d->telemetry;
+        d->lane = lane_new(&d->shared, &d->env, 0);
+        cr_assert_not_null(d->lane);
+        return d;
+}
+
+/* As kill -9: what is not in Redis is gone.  Returns NULL. */
+static struct daemon *daemon_crash(struct daemon *d)
+{
+        if (d == NULL)
+                return NULL;
+        (void)lane_free(d->lane);
+        (void)telemetry_free(d->telemetry);
+        free(d);
+        return NULL;
+}
+
+static void daemon_order(struct daemon *d, enum order_kind kind, int partition, int64_t offset)
+{
+        if (kind != ORDER_READ_TO)
+                d->reads[partition] = false; /* what was fetched and not counted is thrown away */
+        lane_order(d->lane, &(struct order){kind, partition, offset}, d->rig->mono_us);
+}
+
+static void daemon_assign(struct daemon *d)
+{
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                daemon_order(d, ORDER_ASSIGN, p, 0);
+}
+
+static struct partition *daemon_partition(const struct daemon *d, int p)
+{
+        return lane_partition(d->lane, p);
+}
+
+/* Hand over at most @most messages of each partition. */
+static void daemon_feed(struct daemon *d, int most)
+{
+        struct rig *rig = d->rig;
+
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                for (int i = 0; i < most && d->reads[p] && d->at[p] < rig->log[p].n && lane_wants_records(d->lane); i++) {
+                        const struct rig_message *message = &rig->log[p].messages[d->at[p]];
+                        const struct log_record record = {.partition = p,
+                                                          .offset = d->at[p]++,
+                                                          .time_ms = message->record_ms,
+                                                          .value = message->text,
+                                                          .value_len = strlen(message->text)};
+
+                        lane_records(d->lane, &record, 1, rig->wall_ms, rig->mono_us);
+                }
+                if (d->reads[p] && d->at[p] == rig->log[p].n)
+                        lane_end_of_log(d->lane, p, rig->log[p].n);
+        }
+}
+
+static void daemon_step(struct daemon *d)
+{
+        struct pollfd fds[2];
+        size_t n;
+
+        d->rig->mono_us += RIG_STEP_US;
+        (void)lane_step(d->lane, d->rig->wall_ms, d->rig->mono_us);
+        n = lane_poll_fds(d->lane, fds);
+        if (n > 0 && d->lane->pipeline.under_way)
+                (void)poll(fds, n, 1);
+}
+
+static void daemon_steps(struct daemon *d, int n)
+{
+        while (n-- > 0)
+                daemon_step(d);
+}
+
+static bool partition_settled(const struct daemon *d, int p)
+{
+        const struct partition *part = daemon_partition(d, p);
+
+        return part != NULL && part->phase == PARTITION_OWNED && !part->seek_wanted && part->next == d->rig->log[p].n &&
+               partition_saved(part) && due_idle(part) && part->sweep_phase == SWEEP_NONE && part->visit == 0 &&
+               !part->rescore && part->floors_unsaved == 0;
+}
+
+static bool daemon_settled(const struct daemon *d)
+{
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                if (!partition_settled(d, p))
+                        return false;
+        return true;
+}
+
+/* Feed and step until everything is in Redis, and a little longer: the boards' rules look once a second. */
+static void daemon_settle(struct daemon *d, const char *when)
+{
+        int quiet = 0;
+
+        for (int i = 0; i < RIG_SETTLE_STEPS && quiet < 450; i++) {
+                daemon_feed(d, 64);
+                daemon_step(d);
+                quiet = daemon_settled(d) ? quiet + 1 : 0;
+        }
+        for (int p = 0; quiet < 450 && p < RIG_PARTITIONS; p++) {
+                const struct partition *part = daemon_partition(d, p);
+
+                cr_assert(partition_settled(d, p),
+                          "%s: partition %d does not settle: phase %s next %" PRId64 " of %d done %" PRId64 " low %" PRId64
+                          " cut %d pending %zu dirty %zu wanted %zu failed %zu fire %d sweep %d",
+                          when, p, partition_phase_text(part->phase), part->next, d->rig->log[p].n, part->done, part->low,
+                          part->cut_open, part->cut_pending, numbers_count(&part->dirty), numbers_count(&part->wanted),
+                          numbers_count(&part->failed), part->fire.phase, part->sweep_phase);
+        }
+}
+
+static uint64_t daemon_counter(const struct daemon *d, enum lane_counter which)
+{
+        return telemetry_sum(d->telemetry, which);
+}
+
+static int64_t rig_own(struct rig *rig, int p, const char *field)
+{
+        redisReply *reply = rig_redis(rig, "HGET clout:own:t:%d %s", p, field);
+        const int64_t value = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : -1;
+
+        freeReplyObject(reply);
+        return value;
+}
+
+/* ---- Redis that goes back in time under living connections: all keys as they were ---- */
+
+struct rig_snapshot {
+        redisReply *keys;
+        redisReply **dumps;
+};
+
+static struct rig_snapshot *rig_save(struct rig *rig)
+{
+        struct rig_snapshot *snapshot = calloc(1, sizeof *snapshot);
+
+        cr_assert_not_null(snapshot);
+        snapshot->keys = rig_redis(rig, "KEYS *");
+        snapshot->dumps = calloc(snapshot->keys->elements + 1, sizeof *snapshot->dumps);
+        cr_assert_not_null(snapshot->dumps);
+        for (size_t i = 0; i < snapshot->keys->elements; i++)
+                snapshot->dumps[i] = rig_redis(rig, "DUMP %b", snapshot->keys->element[i]->str,
+                                               (size_t)snapshot->keys->element[i]->len);
+        return snapshot;
+}
+
+static void rig_go_back(struct rig *rig, const struct rig_snapshot *snapshot)
+{
+        redisReply *exec;
+
+        rig_do(rig, "MULTI");
+        rig_do(rig, "FLUSHALL");
+        for (size_t i = 0; i < snapshot->keys->elements; i++)
+                freeReplyObject(rig_redis(rig, "RESTORE %b 0 %b", snapshot->keys->element[i]->str,
+                                          (size_t)snapshot->keys->element[i]->len, snapshot->dumps[i]->str,
+                                          (size_t)snapshot->dumps[i]->len));
+        exec = rig_redis(rig, "EXEC");
+        cr_assert_eq(exec->type, REDIS_REPLY_ARRAY);
+        freeReplyObject(exec);
+}
+
+static struct rig_snapshot *rig_forget(struct rig_snapshot *snapshot)
+{
+        if (snapshot == NULL)
+                return NULL;
+        for (size_t i = 0; i < snapshot->keys->elements; i++)
+                freeReplyObject(snapshot->dumps[i]);
+        freeReplyObject(snapshot->keys);
+        free(snapshot->dumps);
+        free(snapshot);
+        return NULL;
+}
+
+/* Cut every connection but the test's own. */
+static void rig_cut_connections(struct rig *rig)
+{
+        rig_do(rig, "CLIENT KILL TYPE normal SKIPME yes");
+}
+
+#endif
