@@ -9,8 +9,7 @@
  *
  * A cut is the unit of progress: all accounts that are dirty, or wait to be loaded, when it opens at position
  * R are written, with whatever they have counted by then.  When the last is acknowledged, everything below R
- * is in Redis
- * (`done`), and `low` says so with the next EXEC: never with one that carries accounts of the same cut. */
+ * is in Redis (`done`), and `low` says so with the next EXEC: never with one that carries accounts of the same cut. */
 #include "lane_internal.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,8 +19,8 @@
 #define LOW_ALONE_US      INT64_C(500000)
 #define TAKEN_WAIT_MIN_US INT64_C(200000)
 #define TAKEN_WAIT_MAX_US INT64_C(30000000)
-#define COALESCE_LONG_US \
-        INT64_C(2000000) /* between cuts while the lag is long: nobody waits for stale scores */
+/* Between cuts while the lag is long: nobody waits for stale scores. */
+#define COALESCE_LONG_US INT64_C(2000000)
 #define TAKEN_COMPLAIN 3
 
 static char *make_key(const struct lane *lane, const char *kind, int32_t id)

@@ -6,9 +6,10 @@
  *   MULTI                                              [left out when there is nothing to write or read]
  *     HDEL gone ..  HSET/DEL/ZADD/SADD accounts ..     of this chunk
  *     HSET own seq S+1 low L ..                        once for each partition written: late bytes of a dead
- *                                                      connection then find another value than they were
- * judged by HMGET account _s<n> _src pol ..                  loads EXEC UNWATCH  WATCH own ..  HMGET own
- * token epoch seq low f ..   for each partition with work
+ *                                                      connection then find another value than was judged
+ *     HMGET account _s<n> _src pol ..                  loads
+ *   EXEC
+ *   UNWATCH  WATCH own ..  HMGET own token epoch ..    for each partition with work
  *
  * The HMGET replies are judged before the next MULTI is sent, and the WATCH was set before them: so an EXEC
  * succeeds only if nobody, not even our own dead connection, wrote an own key since it was judged.  Writes

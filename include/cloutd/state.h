@@ -26,8 +26,7 @@ struct state {
         size_t history_len;
 };
 
-/* Write @state to @out (room for history_len + STATE_OVERHEAD); returns the length.  @hash is the account's.
- */
+/* Write @state to @out (room for history_len + STATE_OVERHEAD); returns the length.  @hash is the account's. */
 size_t state_pack(const struct state *state, uint64_t hash, uint8_t *out);
 
 /* Read what state_pack() wrote; history then points into @data.  CLOUTD_ECORRUPT when it cannot be that;

@@ -4,13 +4,12 @@
  * One table a partition.  An index of 8-byte entries (32 bits of hash, 32 bits of record number) over dense
  * 64-byte records, one cache line each, that never move:
  *
- *   index:    | 9f3c..|#4 |  | a001..|#1 | a002..|#7 |  |     position = high bits of the hash, linear
- * probing records:  | #1 | #2 | #3 | ...                            in 64 KiB slabs, cut from huge pages
- * (slab.c)
+ *   index:    | 9f3c..|#4 |  | a001..|#1 | a002..|#7 |  |   position = high bits of the hash, linear probing
+ *   records:  | #1 | #2 | #3 | ...                          in 64 KiB slabs, cut from huge pages
  *
  * Since the high bits of the hash are the position, growing the index is one sequential pass over it that
- * touches no record.  Behind a decoder, finding costs two cache misses; table_prefetch() lets a batch of 64
- * overlap them, which is worth a factor of 6 to 12 (docs/performance.md).
+ * touches no record.  Finding costs two cache misses; table_prefetch_index() and table_prefetch_record()
+ * let a batch of 64 overlap them (docs/performance.md has what that is worth).
  *
  * Why not pointers in the index: 8 bytes an entry put eight of them into a line, and half of a hash in each
  * saves most visits to records.  What it gives up: at most 2^32 - 2 accounts a partition.
@@ -79,7 +78,7 @@ struct slabs *slabs_free(struct slabs *slabs);
 size_t slabs_bytes(const struct slabs *slabs); /* taken from the system */
 
 struct table;
-/* @n_cells is the policy's; @long_id(cold) gives the id of a record whose id does not fit the tail. */
+/* @n_cells is the policy's; @long_id gives the id of a record whose id does not fit the tail. */
 struct table *table_new(struct slabs *slabs, size_t n_cells,
                         const char *(*long_id)(const struct record *record));
 struct table *table_free(struct table *table);

@@ -4,19 +4,17 @@
  * Windows with the same bucket length share a ring of buckets: {24h/1h, 30d/1d, 90d/1d} are two rings.  An
  * event is counted once in each ring, in the bucket of its own time, and once in the all-time totals.
  *
- *   bucket number of time x   floor((x + place * unit) / L)      L = bucket length, unit = floor(L / 60), all
- * in ms place                     XXH3_64bits(account id, seed 0) mod 60
+ *   bucket number of time x   floor((x + place * unit) / L)   L = bucket length, unit = floor(L / 60), in ms
+ *   place                     XXH3_64bits(account id, seed 0) mod 60
  *
  * so the edges of all accounts fall on 60 moments a bucket: few enough to keep one set of accounts for each,
- * enough to spread what Redis has to do.  A window of n buckets at time t counts the buckets B(t)-n+1 ..
- * B(t).
+ * enough to spread what Redis has to do.  A window of n buckets at time t counts B(t)-n+1 .. B(t).
  *
  * A history is the packed form of all that, in memory and in Redis alike:
  *
  *   totals, then one run of entries a ring, each run ended by a zero byte
  *   totals  :=  mask  count...            one count for each bit of mask, cell 0 first
- *   entry   :=  step  mask  count...      step = bucket number - that of the entry before (the first: - 0),
- * >= 1
+ *   entry   :=  step  mask  count...      step = bucket number - that of the entry before (or 0), >= 1
  *
  * mask and step are LEB128, counts are zigzag LEB128 and never zero; an entry with no count left is dropped.
  * The empty history (no bytes) means zeros.  Most accounts have a handful of events, so this is some 15 to 40

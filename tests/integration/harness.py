@@ -485,7 +485,8 @@ class World:
         """[(kind of difference, text)]; @now is from before the hashes were read."""
         wrong = []
         for id_ in hashes.keys() - self.oracle.accounts.keys():
-            wrong.append(("should have no key", f"{id_} ({'left' if id_ in self.oracle.left else 'never counted'})"))
+            wrong.append(("should have no key", f"{id_} ({'left' if id_ in self.oracle.left else 'nothing was counted'}), "
+                                                f"has {hashes[id_]}"))
         for id_, account in self.oracle.accounts.items():
             fields = hashes.get(id_)
             if fields is None:

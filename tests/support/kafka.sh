@@ -91,8 +91,8 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=2
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=300
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 PROPERTIES
     echo "127.0.0.1:$port" >"$dir/brokers"

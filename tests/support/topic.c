@@ -4,9 +4,9 @@
  *   topic BROKERS create TOPIC PARTITIONS [NAME=VALUE...]   NAME: a topic's property
  *   topic BROKERS delete TOPIC
  *   topic BROKERS write TOPIC < LINES     PARTITION \t TIMESTAMP \t KEY \t VALUE
- *   topic BROKERS read TOPIC > LINES      PARTITION \t OFFSET \t TIMESTAMP \t KEY \t VALUE [\t
- * NAME=HEADER]... topic BROKERS ends TOPIC > LINES      PARTITION \t FIRST \t END topic BROKERS committed
- * TOPIC GROUP > LINES    PARTITION \t OFFSET (-1001: none)
+ *   topic BROKERS read TOPIC > LINES      PARTITION \t OFFSET \t TIMESTAMP \t KEY \t VALUE [\t NAME=HEADER]...
+ *   topic BROKERS ends TOPIC > LINES      PARTITION \t FIRST \t END
+ *   topic BROKERS committed TOPIC GROUP > LINES    PARTITION \t OFFSET (-1001: none)
  *
  * In keys, values and headers \t, \n, \r, \0 and \\ stand for those bytes and \N alone for null; all other
  * bytes are themselves.  Records of one partition get their offsets in the order of the lines.
@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TIMEOUT_MS 30000
 
@@ -164,13 +165,16 @@ static int count_partitions(const char *topic)
         return n;
 }
 
+/* A broker under load may lose its own leadership for a moment: that alone is no reason to give up. */
 static int known_partitions(const char *topic)
 {
-        const int n = count_partitions(topic);
-
-        if (n < 0)
-                die(topic, "unknown topic");
-        return n;
+        for (int waited_ms = 0; waited_ms < TIMEOUT_MS; waited_ms += 100) {
+                const int n = count_partitions(topic);
+                if (n >= 0)
+                        return n;
+                (void)usleep(100000); /* woken early: asks again early */
+        }
+        die(topic, "unknown topic");
 }
 
 /* ---- the commands ---- */

@@ -326,6 +326,19 @@ Test(table, three_hundred_thousand_accounts_survive_growth)
         cr_expect(le(sz, n * 64 + n * 8 * 8 / 5, table_bytes(table)));
 }
 
+Test(table, the_index_is_never_fuller_than_five_eighths)
+{
+        /* fuller, and probes grow long; quite full, and they never end */
+        for (size_t i = 1; i <= 6000; i++) {
+                size_t slabs_taken, positions;
+
+                cr_assert(ne(u32, table_insert(table, mix(i), "same", 4), 0));
+                slabs_taken = (table_end(table) + 1023) / 1024;
+                positions = (table_bytes(table) - slabs_taken * 65536) / 8;
+                cr_assert(le(sz, table_count(table) * 8, positions * 5), "%zu accounts", i);
+        }
+}
+
 Test(table, free_slots_are_used_before_new_ones)
 {
         uint32_t numbers[3000], end_before;

@@ -481,6 +481,22 @@ Test(window, an_event_counts_in_every_window_until_its_bucket_leaves)
         pair_fini(&pair);
 }
 
+Test(window, the_first_and_the_last_moment_accepted_have_buckets)
+{
+        for (size_t l = 0; l < N_LAYOUTS; l++) {
+                for (unsigned place = 0; place < 60; place++) {
+                        static struct pair pair;
+
+                        pair_init(&pair, &layouts[l], place);
+                        pair_add_one(&pair, TIME_MIN_MS, 0, 1, TIME_MIN_MS); /* asserts that it is valid */
+                        pair_compare(&pair, TIME_MIN_MS);
+                        pair_add_one(&pair, TIME_END_MS - 1, 0, 1, TIME_END_MS - 1);
+                        pair_compare(&pair, TIME_END_MS - 1);
+                        pair_fini(&pair);
+                }
+        }
+}
+
 Test(window, an_undo_before_its_original_nets_to_zero)
 {
         for (size_t l = 0; l < N_LAYOUTS; l++) {

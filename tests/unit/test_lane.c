@@ -1,0 +1,995 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_lane.c - do scores stay right whatever happens to daemon, connection, Redis and clock, at any moment?
+ *
+ * Real lanes, stepped by hand, on a real Redis (lane_rig.h).  Where the moment matters, the same story is
+ * told again with the fault one step later, until it comes after the end.  Random walks print their seed;
+ * LANE_SEED=n in the environment replays one. */
+#include "lane_rig.h"
+
+#pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
+
+#define MOMENTS 24 /* steps within which a first flush is through, and more */
+
+static struct rig *rig;
+static struct daemon *x, *y;
+
+static void begin(void)
+{
+        rig = rig_new(RIG_CONF "boards: {size: 3}\n");
+}
+
+static void end(void)
+{
+        x = daemon_crash(x);
+        y = daemon_crash(y);
+        rig_free(rig);
+        rig = NULL;
+}
+
+TestSuite(lane, .init = begin, .fini = end, .timeout = 120);
+
+/* An empty Redis, an empty log, no daemon: the next round of the same story. */
+static void begin_anew(void)
+{
+        x = daemon_crash(x);
+        y = daemon_crash(y);
+        rig_do(rig, "FLUSHALL");
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                for (int i = 0; i < rig->log[p].n; i++)
+                        free(rig->log[p].messages[i].text);
+                rig->log[p].n = 0;
+        }
+        rig->wall_ms = RIG_START_MS;
+}
+
+static struct daemon *started(void)
+{
+        struct daemon *d = daemon_new(rig);
+
+        daemon_assign(d);
+        return d;
+}
+
+static void count_all(int times)
+{
+        for (int i = 0; i < times; i++)
+                for (int a = 0; a < rig->n_accounts; a++)
+                        rig_count(rig, a);
+}
+
+static void count_some(int n)
+{
+        for (int i = 0; i < n; i++)
+                rig_random_message(rig);
+}
+
+static void seeded(void)
+{
+        const char *seed = getenv("LANE_SEED");
+
+        rig->random = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)clock_mono_us();
+        cr_log_info("LANE_SEED=%" PRIu64, rig->random);
+        (void)fprintf(stderr, "LANE_SEED=%" PRIu64 "\n", rig->random);
+}
+
+/* ---- counting ---- */
+
+Test(lane, events_are_counted_by_tier_and_window)
+{
+        static const struct {
+                const char *why;
+                struct rig_event event;
+                int64_t short_window, headline, all;
+        } rows[] = {
+                {"exactly 10,000 followers are not over 10,000",
+                 {RIG_RETWEET, 0, 10000, RIG_START_MS, false},
+                 10,
+                 10,
+                 10},
+                {"one more is", {RIG_RETWEET, 2, 10001, RIG_START_MS, false}, 25, 25, 25},
+                {"exactly 100,000 are not over 100,000",
+                 {RIG_RETWEET, 4, 100000, RIG_START_MS, false},
+                 25,
+                 25,
+                 25},
+                {"one more is", {RIG_RETWEET, 6, 100001, RIG_START_MS, false}, 50, 50, 50},
+                {"another rule", {RIG_FOLLOW, 1, 5, RIG_START_MS, false}, 1, 1, 1},
+                {"older than the short window",
+                 {RIG_RETWEET, 3, 0, RIG_START_MS - 5 * RIG_HOUR_MS, false},
+                 0,
+                 10,
+                 10},
+                {"late: older than the longest window, all-time only",
+                 {RIG_RETWEET, 5, 0, RIG_START_MS - 3 * RIG_DAY_MS, false},
+                 0,
+                 0,
+                 10},
+                {"taken back before it was given: below zero until then",
+                 {RIG_RETWEET, 7, 0, RIG_START_MS, true},
+                 -10,
+                 -10,
+                 -10},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+                rig_append(rig, &rows[i].event, 1);
+        x = started();
+        daemon_settle(x, "counted");
+        rig_compare(rig, "counted");
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                char name[ACCOUNT_ID_MAX + 1];
+                redisReply *r =
+                        rig_redis(rig, "HMGET clout:a:%s 3h 2d all", rig_name(rows[i].event.account, name));
+
+                cr_expect_eq(strtoll(r->element[0]->str, NULL, 10), rows[i].short_window, "%s", rows[i].why);
+                cr_expect_eq(strtoll(r->element[1]->str, NULL, 10), rows[i].headline, "%s", rows[i].why);
+                cr_expect_eq(strtoll(r->element[2]->str, NULL, 10), rows[i].all, "%s", rows[i].why);
+                freeReplyObject(r);
+        }
+        cr_expect_eq(daemon_counter(x, LANE_SCORED), 7);
+        cr_expect_eq(daemon_counter(x, LANE_LATE), 1);
+}
+
+Test(lane, late_events_and_their_undoing_change_only_all)
+{
+        struct rig_event event = {RIG_RETWEET, 0, 20000, RIG_START_MS - 4 * RIG_DAY_MS, false};
+
+        rig_append(rig, &event, 1);
+        rig_append(rig, &event, 1);
+        event.undo = true;
+        rig_append(rig, &event, 1);
+        x = started();
+        daemon_settle(x, "late");
+        rig_compare(rig, "late");
+        cr_expect_eq(daemon_counter(x, LANE_LATE), 3);
+        rig_append(rig, &event, 1);
+        daemon_settle(x, "all taken back");
+        rig_compare(rig, "all taken back");
+}
+
+/* ---- crashes ---- */
+
+Test(lane, after_a_crash_at_any_moment_nothing_is_counted_twice_or_lost)
+{
+        for (int moment = 0; moment < MOMENTS + 20; moment++) {
+                begin_anew();
+                rig->random = 1;
+                count_all(2);
+                count_some(20);
+                x = started();
+                daemon_steps(x, 10);
+                daemon_feed(x, 7);
+                daemon_steps(x, moment / 2);
+                daemon_feed(x, 1000);
+                daemon_steps(x, moment);
+                x = daemon_crash(x);
+                x = started();
+                daemon_settle(x, "after the crash");
+                rig_compare(rig, "after the crash");
+        }
+}
+
+Test(lane, a_start_reads_on_at_low)
+{
+        count_all(3);
+        x = started();
+        daemon_settle(x, "first life");
+        x = daemon_crash(x);
+        count_all(1);
+        x = started();
+        daemon_settle(x, "second life");
+        cr_expect_eq(daemon_counter(x, LANE_SCORED), (uint64_t)rig->n_accounts,
+                     "only the new ones were read");
+        cr_expect_eq(daemon_counter(x, LANE_REPLAYED), 0);
+        rig_compare(rig, "second life");
+}
+
+Test(lane, a_message_of_several_lines_is_whole_or_not_at_all_in_redis)
+{
+        const struct rig_event lines[] = {
+                {RIG_RETWEET, 0, 0, RIG_START_MS, false}, {RIG_RETWEET, 0, 20000, RIG_START_MS, false},
+                {RIG_FOLLOW, 2, 0, RIG_START_MS, false},  {RIG_RETWEET, 0, 0, RIG_START_MS, false},
+                {RIG_RETWEET, 2, 0, RIG_START_MS, false},
+        };
+
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                begin_anew();
+                rig_count(rig, 4);
+                for (int i = 0; i < 40; i++)
+                        rig_append(rig, lines, 5);
+                x = started();
+                for (int i = 0; i < moment; i++) {
+                        daemon_feed(x, 3);
+                        daemon_step(x);
+                }
+                x = daemon_crash(x);
+                x = started();
+                daemon_settle(x, "read again");
+                rig_compare(rig, "read again");
+        }
+}
+
+/* ---- two daemons ---- */
+
+Test(lane, a_stalled_owner_writes_nothing_once_another_has_claimed)
+{
+        for (int moment = 0; moment < MOMENTS + 16; moment++) {
+                char token[64];
+                redisReply *reply;
+
+                begin_anew();
+                count_all(3);
+                x = started();
+                daemon_steps(x, 10);
+                daemon_feed(x, 6);
+                daemon_steps(x, moment); /* and here it stalls, perhaps with an EXEC to send */
+                count_all(2);
+                y = started();
+                daemon_settle(y, "the new owner");
+                rig_compare(rig, "the new owner");
+                reply = rig_redis(rig, "HGET clout:own:t:0 token");
+                (void)snprintf(token, sizeof token, "%s", reply->str);
+                freeReplyObject(reply);
+                daemon_feed(x, 1000);
+                daemon_steps(x, 20); /* not so long that it claims again */
+                reply = rig_redis(rig, "HGET clout:own:t:0 token");
+                cr_expect_str_eq(reply->str, token, "moment %d", moment);
+                freeReplyObject(reply);
+                rig_compare(rig, "the stalled one woke up");
+                cr_expect_eq(daemon_partition(x, 0)->phase, PARTITION_TAKEN, "moment %d: %s", moment,
+                             partition_phase_text(daemon_partition(x, 0)->phase));
+                cr_expect_eq(table_count(daemon_partition(x, 0)->table), 0, "its memory is dropped");
+        }
+}
+
+Test(lane, whoever_was_fenced_and_is_still_assigned_claims_again)
+{
+        count_all(3);
+        x = started();
+        daemon_settle(x, "x");
+        y = started();
+        daemon_settle(y, "y");
+        y = daemon_crash(y);
+        count_all(1);
+        daemon_settle(x, "x again");
+        rig_compare(rig, "x again");
+        cr_expect_gt(x->seeks, 0, "it reads from where Redis is");
+}
+
+Test(lane, revoked_and_given_back_it_goes_on_without_a_claim)
+{
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                int64_t epoch;
+
+                begin_anew();
+                count_all(4);
+                x = started();
+                daemon_steps(x, 10);
+                daemon_feed(x, 6);
+                daemon_steps(x, moment);
+                epoch = rig_own(rig, 0, "epoch");
+                for (int p = 0; p < RIG_PARTITIONS; p++)
+                        daemon_order(x, ORDER_REVOKE, p, 0);
+                daemon_steps(x, 1 + moment * 2);
+                daemon_feed(x, 1000); /* must not be counted */
+                daemon_assign(x);
+                daemon_settle(x, "given back");
+                rig_compare(rig, "given back");
+                cr_expect_eq(rig_own(rig, 0, "epoch"), epoch, "moment %d", moment);
+                cr_expect_eq(daemon_counter(x, LANE_REPLAYED), 0, "read on where it was, moment %d", moment);
+        }
+}
+
+Test(lane, a_revoked_partition_is_in_redis_when_the_answer_comes)
+{
+        count_all(4);
+        x = started();
+        daemon_steps(x, 10);
+        daemon_feed(x, 1000);
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                daemon_order(x, ORDER_REVOKE, p, 0);
+        for (int i = 0; i < 900 && x->answers[0][ANSWER_REVOKED] + x->answers[1][ANSWER_REVOKED] < 2; i++)
+                daemon_step(x);
+        cr_expect_eq(x->answers[0][ANSWER_REVOKED], 1);
+        cr_expect_eq(x->answers[1][ANSWER_REVOKED], 1);
+        cr_expect_eq(rig_own(rig, 0, "low"), rig->log[0].n);
+        cr_expect_eq(rig_own(rig, 1, "low"), rig->log[1].n);
+        rig_compare(rig, "revoked");
+}
+
+Test(lane, revoked_and_written_by_another_it_drops_what_it_kept)
+{
+        count_all(2);
+        x = started();
+        daemon_settle(x, "x");
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                daemon_order(x, ORDER_REVOKE, p, 0);
+        daemon_steps(x, 5); /* not long enough for a look at the own key */
+        count_all(2);
+        y = started();
+        daemon_settle(y, "y");
+        y = daemon_crash(y);
+        count_all(1);
+        daemon_assign(x); /* nobody told x that y was there */
+        daemon_settle(x, "x again");
+        rig_compare(rig, "x again");
+}
+
+Test(lane, a_stop_brings_everything_to_redis)
+{
+        count_all(4);
+        x = started();
+        daemon_steps(x, 10);
+        daemon_feed(x, 1000);
+        lane_order(x->lane, &(struct order){ORDER_STOP, 0, 0}, rig->mono_us);
+        for (int i = 0; i < 900 && x->answers[0][ANSWER_STOPPED] == 0; i++)
+                daemon_step(x);
+        cr_expect_eq(x->answers[0][ANSWER_STOPPED], 1);
+        cr_expect_eq(rig_own(rig, 0, "low"), rig->log[0].n);
+        rig_compare(rig, "stopped");
+}
+
+/* ---- connection ---- */
+
+Test(lane, a_refused_exec_puts_everything_back)
+{
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                begin_anew();
+                count_all(3);
+                x = started();
+                daemon_steps(x, 10);
+                daemon_feed(x, 4);
+                for (int i = 0; i < moment; i++) {
+                        daemon_step(x);
+                        rig_do(rig, "HSET clout:own:t:0 at 1"); /* touches every WATCH, changes no verdict */
+                }
+                daemon_settle(x, "after nil");
+                rig_compare(rig, "after nil");
+        }
+        cr_expect_eq(daemon_counter(x, LANE_REDIS_ROLLBACKS), 0);
+}
+
+Test(lane, a_connection_cut_at_any_moment_costs_nothing)
+{
+        for (int moment = 0; moment < MOMENTS + 16; moment++) {
+                begin_anew();
+                rig->random = 2;
+                count_all(2);
+                count_some(10);
+                x = started();
+                daemon_steps(x, 10);
+                daemon_feed(x, 6);
+                daemon_steps(x, moment);
+                rig_cut_connections(rig);
+                daemon_feed(x, 1000);
+                daemon_steps(x, moment % 5);
+                rig_cut_connections(rig);
+                daemon_settle(x, "cut twice");
+                rig_compare(rig, "cut twice");
+        }
+}
+
+/* ---- Redis goes back ---- */
+
+Test(lane, a_redis_that_lost_everything_is_filled_again)
+{
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                begin_anew();
+                rig->random = 3;
+                count_all(2);
+                count_some(10);
+                x = started();
+                daemon_steps(x, 10);
+                daemon_feed(x, 6);
+                daemon_steps(x, moment);
+                rig_do(rig, "FLUSHALL");
+                daemon_steps(x, moment % 7);
+                daemon_feed(x, 1000);
+                daemon_settle(x, "after FLUSHALL");
+                rig_compare(rig, "after FLUSHALL");
+        }
+}
+
+Test(lane, a_redis_restarted_from_an_older_dump_is_repaired)
+{
+        count_all(3);
+        rig->random = 4;
+        count_some(20);
+        x = started();
+        daemon_settle(x, "before");
+        rig_do(rig, "SAVE");
+        count_all(2);
+        count_some(20);
+        rig_do_to(rig, RIG_LEAVE, 1);
+        daemon_settle(x, "after the dump");
+        rig_compare(rig, "after the dump");
+        rig_stop_server(rig);
+        daemon_steps(x, 5);
+        rig_start_server(rig); /* loads dump.rdb */
+        daemon_settle(x, "went back");
+        rig_compare(rig, "went back");
+        cr_expect_eq(daemon_counter(x, LANE_REDIS_ROLLBACKS), RIG_PARTITIONS);
+        x = daemon_crash(x);
+        x = started();
+        daemon_settle(x, "another life");
+        rig_compare(rig, "another life");
+}
+
+Test(lane, who_came_back_stays_back_when_redis_returns_to_the_time_before)
+{
+        /* The account is in memory, so the opt-in is not counted again when it is read again; yet the set of
+         * those who left is the old one, and would be believed at the next load. */
+        struct rig_snapshot *snapshot;
+
+        count_all(2);
+        rig_do_to(rig, RIG_LEAVE, 0);
+        rig_do_to(rig, RIG_LEAVE, 2);
+        x = started();
+        daemon_settle(x, "left");
+        snapshot = rig_save(rig);
+        rig_do_to(rig, RIG_RETURN, 0);
+        rig_count(rig, 0);
+        daemon_settle(x, "back");
+        rig_compare(rig, "back");
+        rig_go_back(rig, snapshot);
+        daemon_settle(x, "went back");
+        rig_compare(rig, "went back");
+        x = daemon_crash(x);
+        count_all(1);
+        x = started();
+        daemon_settle(x, "loaded");
+        rig_compare(rig, "loaded");
+        (void)rig_forget(snapshot);
+}
+
+Test(lane, boards_are_right_when_the_first_write_after_a_rollback_is_refused)
+{
+        struct rig_snapshot *snapshot;
+
+        rig_count(rig, 0);
+        rig_count(rig, 0);
+        rig_count(rig, 2);
+        x = started();
+        daemon_settle(x, "two on the board");
+        snapshot = rig_save(rig);
+        for (int i = 0; i < 2; i++)
+                rig_append(rig, &(struct rig_event){RIG_RETWEET, 0, 0, rig->wall_ms, true}, 1);
+        daemon_settle(x, "one on the board");
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                rig_go_back(rig, snapshot);
+                for (int i = 0; i < 200 + moment; i++) {
+                        daemon_feed(x, 64);
+                        daemon_step(x);
+                        if (i > 200)
+                                rig_do(rig, "HSET clout:own:t:0 at 1");
+                }
+                daemon_settle(x, "went back");
+                rig_compare(rig, "went back");
+        }
+        (void)rig_forget(snapshot);
+}
+
+/* ---- errors of single accounts and partitions ---- */
+
+Test(lane, an_account_that_redis_refuses_holds_low_back_until_it_is_mended)
+{
+        int64_t low;
+
+        count_all(1);
+        x = started();
+        daemon_settle(x, "before");
+        low = rig_own(rig, 0, "low");
+        rig_do(rig, "DEL clout:a:a0");
+        rig_do(rig, "SET clout:a:a0 notahash");
+        count_all(1);
+        for (int i = 0; i < 600; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_expect_eq(rig_own(rig, 0, "low"), low, "low waits for the account");
+        cr_expect_eq(rig_own(rig, 1, "low"), rig->log[1].n, "the other partition does not");
+        rig_compare_account(rig, 2, "others are written");
+        rig_do(rig, "DEL clout:a:a0");
+        daemon_settle(x, "mended");
+        rig_compare(rig, "mended");
+}
+
+Test(lane, a_state_that_cannot_be_read_holds_low_back_until_it_is_mended)
+{
+        int64_t low;
+        redisReply *state;
+
+        count_all(1);
+        x = started();
+        daemon_settle(x, "before");
+        x = daemon_crash(x);
+        low = rig_own(rig, 0, "low");
+        state = rig_redis(rig, "HGET clout:a:a0 _s1");
+        rig_do(rig, "HSET clout:a:a0 _s1 damaged");
+        count_all(1);
+        x = started();
+        for (int i = 0; i < 600; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_expect_eq(rig_own(rig, 0, "low"), low);
+        rig_compare_account(rig, 2, "others are counted");
+        freeReplyObject(rig_redis(rig, "HSET clout:a:a0 _s1 %b", state->str, (size_t)state->len));
+        freeReplyObject(state);
+        daemon_settle(x, "mended");
+        rig_compare(rig, "mended");
+}
+
+Test(lane, another_layout_is_refused)
+{
+        count_all(1);
+        x = started();
+        daemon_settle(x, "before");
+        x = daemon_crash(x);
+        rig_configure(rig, "windows: [{length: 3h, bucket: 1h}]\nheadline: 3h\n", 10);
+        x = started();
+        daemon_steps(x, 50);
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                cr_expect_eq(x->answers[p][ANSWER_REFUSED], 1);
+                cr_expect_eq(x->answers[p][ANSWER_CLAIMED], 0);
+                cr_expect_eq(daemon_partition(x, p)->phase, PARTITION_STOPPED);
+                cr_expect_eq(rig_own(rig, p, "epoch"), 1, "it did not knock the right one out");
+        }
+}
+
+Test(lane, an_account_fed_from_two_partitions_stops_the_second)
+{
+        static const char text[] = "{\"type\":\"follow\",\"actor\":\"b\",\"target\":\"a0\"}";
+        const struct log_record record = {.partition = 1,
+                                          .offset = 0,
+                                          .time_ms = RIG_START_MS,
+                                          .value = text,
+                                          .value_len = sizeof text - 1};
+
+        rig_count(rig, 0);
+        x = started();
+        daemon_settle(x, "one source");
+        lane_records(x->lane, &record, 1, rig->wall_ms, rig->mono_us);
+        daemon_steps(x, 100);
+        cr_expect_eq(daemon_partition(x, 1)->phase, PARTITION_STOPPED);
+        cr_expect_eq(daemon_partition(x, 0)->phase, PARTITION_OWNED);
+        cr_expect_eq(rig_own(rig, 1, "low"), 1 - 1);
+}
+
+/* ---- the clock ---- */
+
+static void clock_walk(const char *when)
+{
+        for (int hour = 0; hour < 60; hour++) {
+                rig->wall_ms += RIG_HOUR_MS - 1 + hour % 3;
+                daemon_settle(x, when);
+                rig_compare(rig, when);
+        }
+}
+
+Test(lane, scores_fall_by_the_clock)
+{
+        rig->random = 5;
+        count_all(2);
+        count_some(60);
+        x = started();
+        daemon_settle(x, "fresh");
+        clock_walk("falling");
+        for (int a = 0; a < rig->n_accounts; a++) {
+                char name[ACCOUNT_ID_MAX + 1];
+                redisReply *next = rig_redis(rig, "HEXISTS clout:a:%s next", rig_name(a, name));
+
+                cr_expect_eq(next->integer, 0, "%s has no bucket left", name);
+                freeReplyObject(next);
+        }
+}
+
+Test(lane, scores_fall_by_the_clock_although_nobody_is_in_memory)
+{
+        count_all(3);
+        x = started();
+        daemon_settle(x, "fresh");
+        x = daemon_crash(x);
+        rig->wall_ms += 5 * RIG_HOUR_MS;
+        x = started();
+        daemon_settle(x, "after a long absence");
+        rig_compare(rig, "after a long absence");
+        cr_expect_eq(daemon_counter(x, LANE_SCORED), 0);
+        clock_walk("falling");
+}
+
+Test(lane, edges_fire_whatever_breaks_while_they_do)
+{
+        for (int moment = 0; moment < MOMENTS + 16; moment++) {
+                begin_anew();
+                count_all(2);
+                x = started();
+                daemon_settle(x, "fresh");
+                rig->wall_ms += RIG_HOUR_MS * (1 + moment % 4);
+                daemon_steps(x, moment);
+                switch (moment % 3) {
+                case 0: rig_cut_connections(rig); break;
+                case 1:
+                        x = daemon_crash(x);
+                        x = started();
+                        break;
+                default:
+                        for (int p = 0; p < RIG_PARTITIONS; p++)
+                                daemon_order(x, ORDER_REVOKE, p, 0);
+                        daemon_steps(x, moment / 2);
+                        daemon_assign(x);
+                }
+                daemon_settle(x, "fired");
+                rig_compare(rig, "fired");
+                rig->wall_ms += RIG_HOUR_MS * 4;
+                daemon_settle(x, "fired again");
+                rig_compare(rig, "fired again");
+        }
+}
+
+Test(lane, with_the_clock_of_the_records_time_moves_with_the_log)
+{
+        rig_configure(rig, RIG_CONF "clock: record\nboards: {size: 3}\n", 10);
+        for (int hour = 0; hour < 50; hour += 7) {
+                rig->wall_ms = RIG_START_MS + hour * RIG_HOUR_MS;
+                rig_count(rig, hour % 4);
+                rig_count(rig, 4 + hour % 2);
+        }
+        x = started();
+        /* the oracle's moment is the last record's; the daemon's wall clock is years off */
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                daemon_order(x, ORDER_READ_TO, p, rig->log[p].n);
+        daemon_settle(x, "replayed");
+        rig_compare(rig, "replayed");
+        cr_expect(x->answers[0][ANSWER_FINISHED] >= 1 && x->answers[1][ANSWER_FINISHED] >= 1);
+        cr_expect_eq(rig_own(rig, 0, "now") > RIG_START_MS, true);
+}
+
+Test(lane, until_end_is_reached_though_the_records_before_it_are_control_records)
+{
+        count_all(1);
+        x = started();
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                daemon_order(x, ORDER_READ_TO, p, rig->log[p].n + 2);
+        daemon_steps(x, 10);
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                for (int i = 0; i <= rig->log[p].n; i++) {
+                        /* the one behind the end, two offsets further on; the feed never rests, so no end is
+                         * told */
+                        const struct rig_message *m = &rig->log[p].messages[i < rig->log[p].n ? i : 0];
+                        const struct log_record record = {p,
+                                                          i < rig->log[p].n ? i : i + 3,
+                                                          m->record_ms,
+                                                          NULL,
+                                                          0,
+                                                          m->text,
+                                                          strlen(m->text)};
+
+                        lane_records(x->lane, &record, 1, rig->wall_ms, rig->mono_us);
+                }
+        }
+        daemon_steps(x, 300);
+        cr_expect_eq(x->answers[0][ANSWER_FINISHED], 1);
+        cr_expect_eq(x->answers[1][ANSWER_FINISHED], 1);
+        rig_compare(rig, "the one behind the end is not counted");
+}
+
+/* ---- leaving ---- */
+
+Test(lane, leaving_and_coming_back_within_one_cut_or_one_message_forgets_what_was_before)
+{
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                const struct rig_event lines[] = {
+                        {RIG_RETWEET, 0, 0, RIG_START_MS, false}, {RIG_LEAVE, 0, 0, 0, false},
+                        {RIG_RETWEET, 0, 0, RIG_START_MS, false}, {RIG_RETURN, 0, 0, 0, false},
+                        {RIG_FOLLOW, 0, 0, RIG_START_MS, false},
+                };
+                redisReply *left;
+
+                begin_anew();
+                count_all(2);
+                rig_do_to(rig, RIG_LEAVE, 1);
+                rig_do_to(rig, RIG_LEAVE, 3);
+                rig_count(rig, 1);
+                rig_do_to(rig, RIG_RETURN, 1);
+                rig_append(rig, lines, 5);
+                rig_do_to(rig, RIG_LEAVE, 2);
+                rig_do_to(rig, RIG_RETURN, 2);
+                rig_append(rig, lines, 5);
+                rig_count(rig, 3);
+                x = started();
+                for (int i = 0; i < moment; i++) {
+                        daemon_feed(x, 1);
+                        daemon_steps(x, 1 + moment % 3);
+                }
+                x = daemon_crash(x);
+                x = started();
+                daemon_settle(x, "left and came back");
+                rig_compare(rig, "left and came back");
+                left = rig_redis(rig, "SCARD clout:optout:t:1");
+                cr_expect_eq(left->integer, 1, "only the account with the long name stayed away");
+                freeReplyObject(left);
+                count_all(1);
+                x = daemon_crash(x);
+                x = started();
+                daemon_settle(x, "and goes on");
+                rig_compare(rig, "and goes on");
+        }
+}
+
+Test(lane, of_those_who_left_nothing_names_them)
+{
+        redisReply *keys;
+
+        for (int i = 0; i < 3; i++) {
+                count_all(1);
+                rig->wall_ms += RIG_HOUR_MS;
+        }
+        x = started();
+        daemon_settle(x, "before");
+        rig_cut_connections(rig); /* registrations may be unknown then */
+        count_all(1);
+        daemon_steps(x, 30);
+        for (int a = 0; a < rig->n_accounts; a++)
+                rig_do_to(rig, RIG_LEAVE, a);
+        daemon_settle(x, "left");
+        keys = rig_redis(rig, "KEYS *");
+        for (size_t i = 0; i < keys->elements; i++) {
+                const char *key = keys->element[i]->str;
+
+                cr_expect(strncmp(key, "clout:a:", 8) != 0 && strncmp(key, "clout:due:", 10) != 0 &&
+                                  strncmp(key, "clout:top:", 10) != 0,
+                          "%s is still there", key);
+        }
+        freeReplyObject(keys);
+}
+
+Test(lane, without_a_salt_a_partition_stops_before_an_opt_out)
+{
+        rig_configure(rig, RIG_WINDOWS, 10);
+        rig_count(rig, 0);
+        rig_do_to(rig, RIG_LEAVE, 0);
+        rig_count(rig, 1);
+        x = started();
+        for (int i = 0; i < 300; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_expect_eq(daemon_partition(x, 0)->phase, PARTITION_STOPPED);
+        cr_expect_eq(daemon_partition(x, 0)->next, 1);
+        cr_expect_eq(daemon_partition(x, 1)->phase, PARTITION_OWNED);
+        cr_expect_eq(rig_own(rig, 0, "low"), 1, "what was counted before is written");
+}
+
+/* ---- memory ---- */
+
+Test(lane, more_accounts_than_memory_holds)
+{
+        rig_configure(rig, RIG_CONF "memory_limit: 1MiB\nboards: {size: 3}\n", 10);
+        rig->n_accounts = 9000;
+        count_all(1);
+        x = started();
+        daemon_settle(x, "first round");
+        cr_expect_gt(daemon_counter(x, LANE_EVICTIONS), 0);
+        count_all(1);
+        daemon_settle(x, "second round");
+        cr_expect_gt(daemon_counter(x, LANE_LOADS), 0);
+        cr_expect_lt(atomic_load(&x->telemetry->lanes[0].memory_bytes), 1 << 20);
+        for (int a = 0; a < rig->n_accounts; a += 97)
+                rig_compare_account(rig, a, "second round");
+        rig->wall_ms += 7 * RIG_HOUR_MS;
+        daemon_settle(x, "by the clock");
+        for (int a = 0; a < rig->n_accounts; a += 97)
+                rig_compare_account(rig, a, "by the clock");
+}
+
+/* ---- boards ---- */
+
+/* Points up and down at random, then hours pass. */
+static void board_walk(int k, int accounts, int rounds)
+{
+        char more[200];
+
+        begin_anew();
+        (void)snprintf(more, sizeof more, RIG_CONF "boards: {size: %d}\n", k);
+        rig_configure(rig, more, 10);
+        rig->n_accounts = accounts;
+        x = started();
+        for (int round = 0; round < rounds; round++) {
+                const int n = 1 + rig_below(rig, accounts);
+                const bool falling = rig_below(rig, 3) == 0;
+
+                for (int i = 0; i < n; i++)
+                        rig_append(rig,
+                                   &(struct rig_event){rig_below(rig, 4) == 0 ? RIG_RETWEET : RIG_FOLLOW,
+                                                       rig_below(rig, accounts), 0, rig->wall_ms,
+                                                       falling || rig_below(rig, 4) == 0},
+                                   1);
+                if (rig_below(rig, 4) == 0) {
+                        x = daemon_crash(x); /* so that most accounts are not in memory */
+                        x = started();
+                }
+                if (rig_below(rig, 6) == 0)
+                        rig->wall_ms += RIG_HOUR_MS * rig_below(rig, 30);
+                daemon_settle(x, "board walk");
+                for (int i = 0; i < 20; i++) { /* floors halve once a second, each with a sweep */
+                        daemon_steps(x, 210);
+                        daemon_settle(x, "board walk");
+                }
+                rig_compare_boards(rig, "board walk");
+                for (int p = 0; p < RIG_PARTITIONS; p++)
+                        cr_expect_eq(atomic_load(&x->telemetry->partitions[p].boards_rebuilding), 0);
+        }
+}
+
+Test(lane, the_first_k_of_each_board_are_the_best_k)
+{
+        seeded();
+        for (int k = 1; k <= 3; k++)
+                board_walk(k, 150, 8);
+}
+
+Test(lane, a_board_that_empties_is_filled_by_those_below_its_floor)
+{
+        char more[200];
+
+        /* 100 accounts rise over K = 1, so the floor stands high; then all that are above it fall to nothing.
+         */
+        (void)snprintf(more, sizeof more, RIG_CONF "boards: {size: 1}\n");
+        rig_configure(rig, more, 10);
+        rig->n_accounts = 100;
+        for (int a = 0; a < 100; a++)
+                for (int i = 0; i <= a / 10; i++)
+                        rig_count(rig, a);
+        x = started();
+        daemon_settle(x, "risen");
+        daemon_steps(x, 500);
+        daemon_settle(x, "risen");
+        cr_expect(daemon_partition(x, 0)->floors[0].set, "a floor was set");
+        for (int a = 1; a < 100; a++)
+                for (int i = 0; i <= a / 10; i++)
+                        rig_append(rig, &(struct rig_event){RIG_RETWEET, a, 0, rig->wall_ms, true}, 1);
+        daemon_settle(x, "fallen");
+        for (int i = 0; i < 12; i++) {
+                daemon_steps(x, 210);
+                daemon_settle(x, "fallen");
+        }
+        rig_compare_boards(rig, "fallen");
+}
+
+Test(lane, boards_that_were_switched_off_come_back_whole)
+{
+        count_all(1);
+        rig_configure(rig, RIG_CONF "boards: {size: 0}\n", 10);
+        x = started();
+        daemon_settle(x, "none");
+        x = daemon_crash(x);
+        rig_configure(rig, RIG_CONF "boards: {size: 3}\n", 10);
+        x = started();
+        daemon_settle(x, "back");
+        for (int i = 0; i < 12; i++) {
+                daemon_steps(x, 210);
+                daemon_settle(x, "back");
+        }
+        rig_compare_boards(rig, "back");
+}
+
+Test(lane, other_points_reach_accounts_that_nobody_touches)
+{
+        rig->n_accounts = 300;
+        count_all(2);
+        x = started();
+        daemon_settle(x, "old points");
+        x = daemon_crash(x);
+        rig_configure(rig, RIG_CONF "boards: {size: 3}\n", 7);
+        x = started();
+        daemon_settle(x, "new points");
+        rig_compare(rig, "new points");
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                redisReply *pol = rig_redis(rig, "HGET clout:own:t:%d pol", p);
+
+                cr_expect_str_eq(pol->str, rig->policy->version);
+                freeReplyObject(pol);
+        }
+}
+
+/* ---- everything at once ---- */
+
+static void hand_over(struct daemon *from, struct daemon *to, int p)
+{
+        if (from != NULL) {
+                daemon_order(from, ORDER_REVOKE, p, 0);
+                daemon_steps(from, rig_below(rig, 40));
+                if (to != from || rig_below(rig, 2) == 0)
+                        daemon_order(from, ORDER_DROP, p, 0);
+        }
+        daemon_order(to, ORDER_ASSIGN, p, 0);
+}
+
+/* It crashes and another takes its place, with what was assigned to it. */
+static struct daemon *reborn(struct daemon *old, struct daemon **owner)
+{
+        struct daemon **place = old == x ? &x : &y, *d = daemon_new(rig);
+
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                if (owner[p] == old) {
+                        owner[p] = d;
+                        daemon_order(d, ORDER_ASSIGN, p, 0);
+                }
+        (void)daemon_crash(old);
+        *place = d;
+        return d;
+}
+
+static void random_walk(int steps)
+{
+        struct rig_snapshot *snapshots[4] = {NULL};
+        struct daemon *owner[RIG_PARTITIONS];
+
+        x = started();
+        y = daemon_new(rig);
+        owner[0] = owner[1] = x;
+        for (int i = 0; i < steps; i++) {
+                struct daemon *d = rig_below(rig, 2) == 0 ? x : y;
+
+                switch (rig_below(rig, 40)) {
+                case 0: rig_cut_connections(rig); break;
+                case 1: d = reborn(d, owner); break;
+                case 2: {
+                        const int p = rig_below(rig, RIG_PARTITIONS);
+
+                        hand_over(owner[p], d, p);
+                        owner[p] = d;
+                        break;
+                }
+                case 3: rig->wall_ms += (wall_ms_t)rig_below(rig, 90) * 60000; break;
+                case 4: {
+                        const int s = rig_below(rig, 4);
+
+                        (void)rig_forget(snapshots[s]);
+                        snapshots[s] = rig_save(rig);
+                        break;
+                }
+                case 5: {
+                        const int s = rig_below(rig, 4);
+
+                        if (snapshots[s] != NULL && rig_below(rig, 3) == 0)
+                                rig_go_back(rig, snapshots[s]);
+                        break;
+                }
+                case 6: rig_do(rig, "HSET clout:own:t:1 at 1"); break;
+                case 7:
+                case 8:
+                case 9:
+                case 10: count_some(1 + rig_below(rig, 10)); break;
+                case 11: count_all(1); break;
+                default: break;
+                }
+                daemon_feed(d, rig_below(rig, 20));
+                daemon_steps(d, rig_below(rig, 8));
+        }
+        /* One daemon takes all, the faults are over. */
+        y = daemon_crash(y);
+        for (int p = 0; p < RIG_PARTITIONS; p++)
+                if (owner[p] != x)
+                        daemon_order(x, ORDER_ASSIGN, p, 0);
+        daemon_settle(x, "after the walk");
+        rig_compare(rig, "after the walk");
+        x = daemon_crash(x);
+        rig->wall_ms += 2 * RIG_HOUR_MS;
+        x = started();
+        daemon_settle(x, "another life");
+        rig_compare(rig, "another life");
+        for (int s = 0; s < 4; s++)
+                snapshots[s] = rig_forget(snapshots[s]);
+}
+
+Test(lane, random_walks_through_every_fault_end_right, .timeout = 200)
+{
+        seeded();
+        for (int i = 0; i < 12; i++) {
+                (void)fprintf(stderr, "walk %d at %" PRIu64 "\n", i, rig->random);
+                begin_anew();
+                random_walk(300);
+        }
+}
