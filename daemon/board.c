@@ -88,8 +88,22 @@ void board_encode(struct partition *p, struct sent_write *write, uint32_t write_
         }
 }
 
+/* A place that names somebody who leaves becomes the one just above: to claim less of the board is always right. */
+static void place_forget(struct partition *p, size_t window, struct floor *place, const char *id,
+                         size_t id_len)
+{
+        if (!place->set || place->member_len != id_len || memcmp(place->member, id, id_len) != 0)
+                return;
+        *place = (struct floor){.set = true, .points = place->points + 1};
+        p->floors_unsaved |= 1u << window;
+}
+
 void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t write_index)
 {
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
+                place_forget(p, w, &p->floors[w], id, id_len);
+                place_forget(p, w, &p->sweeps[w], id, id_len);
+        }
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++)
                 put_member(p, w, NULL, id, id_len, write_index);
 }

@@ -5,8 +5,8 @@
  *   pass 2   look into the index, ask for the record
  *   pass 3   count
  *
- * Behind a decoder a lookup costs two cache misses that nothing else overlaps: 120 to 350 ns an event one by
- * one, 18 to 29 ns so (docs/performance.md).  Events are counted in the order of the log.
+ * Behind a decoder a lookup costs two cache misses that nothing else overlaps; in three passes those of a whole
+ * batch do (docs/performance.md).  Events are counted in the order of the log.
  *
  * What a line comes to is a function of the line and its record's timestamp alone, never of the machine's
  * clock: so reading the log again gives the same state. */

@@ -180,9 +180,9 @@ static enum cloutd_err find_topic(struct kafka *kafka, struct errmsg *reterr)
         return fail(reterr, CLOUTD_EAGAIN, "asked to stop");
 }
 
-/* Where `start` points to in this partition, and its end. */
-static enum cloutd_err find_offsets(struct kafka *kafka, int32_t id, int64_t *ret_start, int64_t *ret_end,
-                                    struct errmsg *reterr)
+/* Where this partition begins, where `start` points to, and where it ends. */
+static enum cloutd_err find_offsets(struct kafka *kafka, int32_t id, int64_t *ret_beginning,
+                                    int64_t *ret_start, int64_t *ret_end, struct errmsg *reterr)
 {
         const struct conf *conf = kafka->conf;
         rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
@@ -195,6 +195,7 @@ static enum cloutd_err find_offsets(struct kafka *kafka, int32_t id, int64_t *re
                 (void)usleep(200000);
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
                 return fail(reterr, CLOUTD_EAGAIN, "asked to stop");
+        *ret_beginning = low;
         *ret_end = high;
         *ret_start = conf->start == CONF_START_END ? high : low;
         if (conf->start != CONF_START_TIME)
@@ -240,18 +241,20 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, struct errmsg *rete
 {
         static struct log_limit limit;
         int64_t *starts = calloc((size_t)kafka->n_partitions, sizeof *starts);
+        int64_t *beginnings = calloc((size_t)kafka->n_partitions, sizeof *beginnings);
         enum cloutd_err err = CLOUTD_OK;
 
         kafka->ends = calloc((size_t)kafka->n_partitions, sizeof *kafka->ends);
-        if (starts == NULL || kafka->ends == NULL) {
+        if (starts == NULL || beginnings == NULL || kafka->ends == NULL) {
                 free(starts);
+                free(beginnings);
                 return fail(reterr, CLOUTD_ENOMEM, "out of memory");
         }
         for (int i = 0; err == CLOUTD_OK && i < kafka->n_partitions; i++)
-                err = find_offsets(kafka, i, &starts[i], &kafka->ends[i], reterr);
+                err = find_offsets(kafka, i, &beginnings[i], &starts[i], &kafka->ends[i], reterr);
         while (err == CLOUTD_OK) {
-                err = prejoin(kafka->conf, kafka->policy, starts, kafka->n_partitions, &kafka->prejoin,
-                              reterr);
+                err = prejoin(kafka->conf, kafka->policy, starts, beginnings, kafka->n_partitions,
+                              &kafka->prejoin, reterr);
                 if (err != CLOUTD_EAGAIN)
                         break;
                 log_limited(&limit, LOG_LEVEL_WARNING, "waiting for Redis", "why", "%s", reterr->text, NULL);
@@ -261,6 +264,7 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, struct errmsg *rete
                 err = CLOUTD_OK;
         }
         free(starts);
+        free(beginnings);
         return err;
 }
 

@@ -89,6 +89,13 @@ static void on_round(const struct telemetry *telemetry)
                 notify("WATCHDOG=1");
 }
 
+/* While Kafka or Redis is awaited at the start there is no round, and nothing is wrong with us. */
+static bool should_stop_waiting(void)
+{
+        notify("WATCHDOG=1");
+        return should_stop();
+}
+
 static int complain(enum cloutd_err err, const struct errmsg *errmsg)
 {
         log_line(LOG_LEVEL_ERROR, errmsg->text, NULL);
@@ -129,10 +136,12 @@ static int run(const struct options *options, const struct conf *conf, const str
                  "topic", "%s", conf->kafka_topic, "group", "%s", conf->kafka_group, "policy", "%s",
                  policy->name, "policy_version", "%s", policy->version, "lanes", "%d", conf->lanes, NULL);
         err = http_open(telemetry, &http, &errmsg);
-        if (err == CLOUTD_OK)
-                err = kafka_open(conf, policy, telemetry, should_stop, &kafka, &errmsg);
         if (err == CLOUTD_OK) {
+                /* Whether Kafka and Redis are there is /readyz's business, not the unit's. */
                 notify("READY=1");
+                err = kafka_open(conf, policy, telemetry, should_stop_waiting, &kafka, &errmsg);
+        }
+        if (err == CLOUTD_OK) {
                 err = kafka_run(kafka, options->until_end, should_stop, on_round, &errmsg);
                 notify("STOPPING=1");
                 log_books(telemetry);

@@ -212,7 +212,8 @@ static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf,
 }
 
 static enum cloutd_err agree(redisContext *redis, const struct conf *conf, const struct policy *policy,
-                             const int64_t *offsets, struct prejoin *prejoin, struct errmsg *reterr)
+                             const int64_t *starts, const int64_t *beginnings, struct prejoin *prejoin,
+                             struct errmsg *reterr)
 {
         enum cloutd_err err = check_server(redis, reterr);
 
@@ -225,14 +226,16 @@ static enum cloutd_err agree(redisContext *redis, const struct conf *conf, const
         for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
                 err = agree_source(redis, conf, p, &prejoin->sources[p], reterr);
         for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
-                err = agree_start(redis, conf, p, offsets[p], &prejoin->starts[p], reterr);
+                err = agree_start(redis, conf, p, prejoin->knew_topic ? beginnings[p] : starts[p],
+                                  &prejoin->starts[p], reterr);
         if (err == CLOUTD_OK)
                 err = publish_policy(redis, conf, policy, reterr);
         return err;
 }
 
-enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, const int64_t *offsets,
-                        int n_partitions, struct prejoin *ret_prejoin, struct errmsg *reterr)
+enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, const int64_t *starts,
+                        const int64_t *beginnings, int n_partitions, struct prejoin *ret_prejoin,
+                        struct errmsg *reterr)
 {
         struct prejoin p = {.n_partitions = n_partitions};
         redisContext *redis;
@@ -245,7 +248,7 @@ enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, co
         if (p.sources == NULL || p.starts == NULL)
                 err = fail(reterr, CLOUTD_ENOMEM, "out of memory");
         else
-                err = agree(redis, conf, policy, offsets, &p, reterr);
+                err = agree(redis, conf, policy, starts, beginnings, &p, reterr);
         redisFree(redis);
         if (err != CLOUTD_OK) {
                 prejoin_free(&p);

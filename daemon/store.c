@@ -171,6 +171,9 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
         struct pipeline *pipeline = &lane->pipeline;
         size_t acknowledged = 0;
 
+        /* relaxed: stands for itself */
+        atomic_store_explicit(&lane->shared->telemetry->condition[CONDITION_SERVER], true,
+                              memory_order_relaxed);
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                 if (p->in_exec)
                         own_written(p);
@@ -259,7 +262,9 @@ static void exec_judge(struct lane *lane, const struct reply *reply)
         exec_undone(lane, !reply_is_error(reply));
         lane->backoff_us = lane->now_us + BACKOFF_US;
         if (strncmp(pipeline->first_error, "READONLY", 8) == 0) {
-                /* a primary no more: the address may lead to the new one */
+                /* a primary no more: the address may lead to the new one.  (relaxed: stands for itself) */
+                atomic_store_explicit(&lane->shared->telemetry->condition[CONDITION_SERVER], false,
+                                      memory_order_relaxed);
                 (void)snprintf(lane->link->error, sizeof lane->link->error, "%s", pipeline->first_error);
                 lane->link->ops->close(lane->link);
         }

@@ -21,8 +21,8 @@ struct prejoin {
         int64_t record_now; /* the highest record time that any partition had written; 0: none */
 };
 
-/* @offsets: of each partition the offset that `start` resolves to just now; used where none was agreed
- * before.
+/* @starts: of each partition the offset that `start` resolves to just now, used where none was agreed before;
+ * @beginnings: where its log begins, used for partitions that were added to a topic that Redis knows.
  *
  * Checks: Redis is a primary that evicts nothing and whose clock agrees with ours; counts there are of this
  * layout; the salt is the one that was used.  Agrees: source numbers, start offsets, the policy's JSON, the
@@ -32,8 +32,9 @@ struct prejoin {
  * Threads: blocks for seconds; before anything else runs.
  * Errors:  CLOUTD_EAGAIN: not reachable or not ready, try again; CLOUTD_EREFUSED and CLOUTD_ECONF: for good.
  */
-enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, const int64_t *offsets,
-                        int n_partitions, struct prejoin *ret_prejoin, struct errmsg *reterr);
+enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, const int64_t *starts,
+                        const int64_t *beginnings, int n_partitions, struct prejoin *ret_prejoin,
+                        struct errmsg *reterr);
 void prejoin_free(struct prejoin *prejoin);
 
 #endif
