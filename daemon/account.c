@@ -375,6 +375,16 @@ void account_event(struct partition *p, uint32_t number, const struct parked_eve
         apply(p, number, event);
 }
 
+/* Resident, but nothing was ever counted, here or in Redis: an opt-in of somebody who was there, an edge of somebody
+ * who is not. */
+bool account_is_nothing(const struct record *record)
+{
+        const struct cold *cold = record->cold;
+
+        return record_phase(record) == RECORD_CLEAN && !(record->flags & (RECORD_LEFT | RECORD_INFLIGHT)) &&
+               record_load(&record->pos) == 0 && cold->at == 0 && cold->history_len == 0;
+}
+
 /* ---- loading ---- */
 
 /* Redis cannot give or take this account for now: again in a second.  Its cut, and so `low`, waits. */
@@ -456,7 +466,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
         const uint64_t hash = account_hash(id, record->id_len);
         struct cold *cold;
         struct state state;
-        bool exists, pol, empty;
+        bool exists, pol;
 
         if (load->asked_left && load->left->type != REDIS_REPLY_INTEGER) {
                 load_failed(p, load, reply_is_error(load->left) ? load->left->str : "an unexpected reply");
@@ -489,7 +499,6 @@ void account_loaded(struct partition *p, struct sent_load *load)
         if (load->asked_left && load->left->integer == 1)
                 record->flags |= RECORD_LEFT;
         set_pos(record, state.pos);
-        empty = !exists && parking->n == 0 && !(record->flags & RECORD_LEFT);
         for (size_t i = 0; i < parking->n; i++) {
                 const struct parked_event *event = &parking->events[i];
 
@@ -513,7 +522,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
         if (record_phase(record) == RECORD_CLEAN) {
                 partition_cut_resolved(p, record);
                 partition_fire_resolved(p, record);
-                if (empty)
+                if (account_is_nothing(record))
                         account_remove(p, load->number);
         }
 }

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define CLOCK_EVERY_US INT64_C(500000)
+
 const char *due_key(const struct partition *p, wall_ms_t edge, char *buf, size_t *ret_len)
 {
         char *end;
@@ -53,6 +55,26 @@ bool due_idle(const struct partition *p)
         if (p->due == 0 || p->lane->scoring->n_rings == 0)
                 return true;
         return p->fire.phase == FIRE_IDLE && scoring_next_edge(p->lane->scoring, p->due) > p->lane->now_ms;
+}
+
+/* The log's time is the highest of all its partitions, whoever reads them. */
+void due_clock_requests(struct lane *lane)
+{
+        const struct conf *conf = lane->shared->conf;
+
+        if (!conf->clock_record || lane->now_us < lane->clock_us)
+                return;
+        lane->clock_us = lane->now_us + CLOCK_EVERY_US;
+        for (int i = 0; i < lane->shared->n_partitions; i++) {
+                char key[600];
+
+                (void)snprintf(key, sizeof key, "%sown:%s:%d", conf->redis_prefix, conf->kafka_topic, i);
+                resp_command(&lane->out, 3);
+                resp_text(&lane->out, "HGET");
+                resp_text(&lane->out, key);
+                resp_text(&lane->out, "now");
+                store_expect(lane, EXPECT_NOW, 0, NULL);
+        }
 }
 
 static void fire_begin(struct partition *p)

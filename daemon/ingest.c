@@ -248,18 +248,6 @@ static void take_sample(struct partition *p, const struct log_record *record)
                 (struct sample){record->offset, record->time_ms, p->lane->now_us};
 }
 
-static void raise_record_clock(struct lane *lane, const struct partition *p)
-{
-        _Atomic wall_ms_t *clock = &lane->shared->record_now;
-        /* relaxed, all: the number is the whole message */
-        wall_ms_t known = atomic_load_explicit(clock, memory_order_relaxed);
-
-        while (known < p->now_next &&
-               !atomic_compare_exchange_weak_explicit(clock, &known, p->now_next, memory_order_relaxed,
-                                                      memory_order_relaxed))
-                ;
-}
-
 void lane_records(struct lane *lane, const struct log_record *records, size_t n, wall_ms_t wall_ms,
                   mono_us_t now_us)
 {
@@ -290,7 +278,7 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
         close_message(batch);
         if (lane->shared->conf->clock_record)
                 for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
-                        raise_record_clock(lane, p);
+                        lane_raise_record_clock(lane, p->now_next);
 }
 
 struct batch *batch_new(struct lane *lane)

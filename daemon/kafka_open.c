@@ -84,6 +84,9 @@ static enum cloutd_err make_consumer(struct kafka *kafka, struct errmsg *reterr)
                         {"enable.partition.eof", "true"},
                         {"isolation.level", "read_committed"},
                         {"partition.assignment.strategy", "range,roundrobin"},
+                        /* a killed member must not hold the next one up for the usual 45 s */
+                        {"session.timeout.ms", "10000"},
+                        {"heartbeat.interval.ms", "3000"},
                         {"check.crcs", "true"},
                         {"queued.max.messages.kbytes", kib},
                         {"queued.min.messages", min_messages},
@@ -297,6 +300,7 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
                 scoring_init(&kafka->shared.scoring, conf, policy);
                 kafka->shared.f_version = policy->f_version;
                 kafka->shared.sources = kafka->prejoin.sources;
+                kafka->shared.n_partitions = kafka->n_partitions;
                 kafka->shared.telemetry = telemetry;
                 atomic_init(&kafka->shared.record_now, kafka->prejoin.record_now);
                 err = open_letters(kafka, reterr);

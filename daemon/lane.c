@@ -93,6 +93,17 @@ void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
                 lane->now_ms = now_ms;
 }
 
+void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms)
+{
+        _Atomic wall_ms_t *clock = &lane->shared->record_now;
+        /* relaxed, all: the number is the whole message */
+        wall_ms_t known = atomic_load_explicit(clock, memory_order_relaxed);
+
+        while (known < now_ms && !atomic_compare_exchange_weak_explicit(
+                                         clock, &known, now_ms, memory_order_relaxed, memory_order_relaxed))
+                ;
+}
+
 /* ---- orders ---- */
 
 static void answer(const struct partition *p, enum answer_kind kind, int64_t offset)

@@ -20,7 +20,7 @@
 #define CHUNK_WRITES    512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
 #define CHUNK_LOADS     512
 #define CHUNK_BYTES     ((size_t)4 << 20) /* who leaves after a rollback takes thousands of commands */
-#define FIRE_EDGES      512               /* edges looked at in one go */
+#define FIRE_EDGES      4096              /* edges looked at in one go: three days of 24h/1h and 90d/1d */
 #define FIRE_PENDING    4096 /* accounts that an edge may have under way: fresh flushes go first */
 #define FIRE_EVERY_US   INT64_C(100000)
 #define SAMPLES         64
@@ -227,6 +227,7 @@ enum expect_kind {
         EXPECT_CLAIM_LEFT, /* SCARD optout */
         EXPECT_EXISTS,     /* edge number index of the partition's fire */
         EXPECT_SSCAN,
+        EXPECT_NOW,        /* HGET now of some partition's own key */
         EXPECT_BOARD_CARD, /* of window index */
         EXPECT_BOARD_RANK  /* of window index / 4, rank number index % 4 */
 };
@@ -295,6 +296,7 @@ struct lane {
 
         struct board_view boards[WINDOWS_MAX];
         mono_us_t boards_us; /* when to look again */
+        mono_us_t clock_us;  /* the same for what other daemons have read (clock: record) */
         bool boards_sent, boards_fresh;
         struct sweeper *sweeper;
 
@@ -312,6 +314,8 @@ struct lane {
 struct partition *lane_partition(struct lane *lane, int32_t id);
 
 void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us);
+
+void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms);
 
 /* ingest.c, besides lane_records() */
 struct batch *batch_new(struct lane *lane);
@@ -343,6 +347,7 @@ void partition_new_token(struct partition *p);
 struct record *account_of(struct partition *p, uint32_t number);
 void account_event(struct partition *p, uint32_t number, const struct parked_event *event,
                    bool several_lines);
+bool account_is_nothing(const struct record *record);
 size_t account_cold_bytes(const struct record *record); /* of a resident account */
 uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want);
 void account_remove(struct partition *p, uint32_t number);
@@ -374,7 +379,8 @@ void due_members(struct partition *p, const struct reply *reply);
 void due_closed(struct partition *p);   /* the EXEC that closed the firing is acknowledged */
 void due_answered(struct partition *p); /* all replies of an EXEC are in */
 void due_forget(struct partition *p);
-bool due_idle(const struct partition *p); /* every edge up to now has fired and is acknowledged */
+void due_clock_requests(struct lane *lane); /* clock: record: how far others have read */
+bool due_idle(const struct partition *p);   /* every edge up to now has fired and is acknowledged */
 const char *due_key(const struct partition *p, wall_ms_t edge, char *buf, size_t *ret_len);
 
 /* leave.c */

@@ -20,8 +20,9 @@
 #define TAKEN_WAIT_MIN_US INT64_C(200000)
 #define TAKEN_WAIT_MAX_US INT64_C(30000000)
 /* Between cuts while the lag is long: nobody waits for stale scores. */
-#define COALESCE_LONG_US INT64_C(2000000)
-#define TAKEN_COMPLAIN 3
+#define COALESCE_LONG_US  INT64_C(2000000)
+#define EDGES_BEHIND_MS   2000
+#define TAKEN_COMPLAIN    3
 
 static char *make_key(const struct lane *lane, const char *kind, int32_t id)
 {
@@ -275,9 +276,16 @@ static bool lag_is_long(const struct partition *p)
         return end > 0 && p->rate > 0 && end - p->next > 2 * p->rate;
 }
 
+/* Edges that passed long ago wait for this partition's writes: after an absence, or a history that was read. */
+static bool edges_are_behind(const struct partition *p)
+{
+        return p->fire.phase == FIRE_WAIT && p->lane->now_ms - p->fire.until > EDGES_BEHIND_MS;
+}
+
 static bool hurried(const struct partition *p)
 {
-        return p->wants_stop || p->lane->stopping || (p->read_to >= 0 && p->next >= p->read_to);
+        return p->wants_stop || p->lane->stopping || (p->read_to >= 0 && p->next >= p->read_to) ||
+               edges_are_behind(p);
 }
 
 static void cut_step(struct partition *p)
@@ -395,7 +403,8 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
 
                 record->flags &=
                         (uint16_t) ~(RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_INFLIGHT | RECORD_IN_BATCH);
-                if (phase == RECORD_WANTED || phase == RECORD_ASKED) {
+                if (phase == RECORD_WANTED || phase == RECORD_ASKED ||
+                    (phase != RECORD_FREE && account_is_nothing(record))) {
                         account_remove(p, number);
                 } else if (phase != RECORD_FREE) {
                         struct cold *cold = record->cold;

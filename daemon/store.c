@@ -206,6 +206,7 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         if (p != NULL)
                                 due_members(p, reply);
                         break;
+                case EXPECT_NOW: lane_raise_record_clock(lane, reply_integer(reply, 0)); break;
                 case EXPECT_BOARD_CARD:
                 case EXPECT_BOARD_RANK:
                         board_reply(lane, (enum expect_kind)expect->kind, expect->index, reply);
@@ -307,9 +308,12 @@ static void judge(struct partition *p, const struct reply *reply)
 
         if (reply->type != REDIS_REPLY_ARRAY || reply->len != OWN_REPLIES) {
                 p->watched = false;
-                p->lane->backoff_us = p->lane->now_us + BACKOFF_US;
-                if (reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0)
+                if (reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0) {
                         partition_stop(p, "the own key in Redis is not a hash");
+                        p->epoch = 0; /* nothing of it can be written */
+                } else {
+                        p->lane->backoff_us = p->lane->now_us + BACKOFF_US;
+                }
                 return;
         }
         p->watch_due_us = p->lane->now_us + WATCH_EVERY_US;
@@ -662,6 +666,7 @@ static bool put_exec(struct lane *lane)
                         if (partition_writes(p) && p->watched && !p->unknown)
                                 put_partition(p);
                 board_requests(lane);
+                due_clock_requests(lane);
         }
         if (pipeline->n_expects == 0) {
                 lane->out.len = 0;

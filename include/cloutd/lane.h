@@ -90,6 +90,7 @@ struct lane_shared {
         struct scoring scoring;
         uint64_t f_version;
         const uint32_t *sources; /* of each partition: the number in _s<n>, given once in clout:sources */
+        int n_partitions;        /* of the topic */
         struct telemetry *telemetry;
         _Atomic wall_ms_t record_now; /* clock: record: the highest record time known */
 };

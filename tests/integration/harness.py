@@ -159,8 +159,9 @@ class Kafka:
 class Redis:
     """A redis-server of its own; nothing is saved unless a test asks for it."""
 
-    def __init__(self, folder, *options):
-        self.folder, self.options = folder, options
+    def __init__(self, folder, *options, password=None):
+        self.folder, self.password = folder, password
+        self.options = [*options, *(["--requirepass", password] if password else [])]
         folder.mkdir(parents=True)
         self.socket = folder / "redis.sock"
         self.process = None
@@ -173,7 +174,7 @@ class Redis:
                 [program, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "",
                  "--appendonly", "no", "--maxmemory-policy", "noeviction", *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.client = redis.Redis(unix_socket_path=str(self.socket))
+        self.client = redis.Redis(unix_socket_path=str(self.socket), password=self.password)
         wait_for(self._answers, what="redis-server answers")
 
     def _server_by_another_name(self):
@@ -342,7 +343,7 @@ class World:
     count = 0
 
     def __init__(self, kafka, folder, *, policy=KRED, windows=None, headline=None, clock="record", partitions=3,
-                 boards=1000, skew_ms=300_000, redis_options=(), **config):
+                 boards=1000, skew_ms=300_000, redis_options=(), redis_password=None, **config):
         World.count += 1
         self.kafka, self.folder, self.policy, self.clock = kafka, folder, policy, clock
         self.windows = WINDOWS if windows is None else windows
@@ -352,7 +353,7 @@ class World:
         self.topic = f"events-{World.count}"
         self.letters = self.topic + ".rejected"
         self.group = f"group-{World.count}"
-        self.redis = Redis(folder / "redis", *redis_options)
+        self.redis = Redis(folder / "redis", *redis_options, password=redis_password)
         self.prefix = "t:"
         self.oracle = Oracle(policy, self.windows, self.headline, skew_ms)
         self.ends = dict.fromkeys(range(partitions), 0)

@@ -95,7 +95,7 @@ def test_a_topic_that_nobody_knows_is_69(new_world):
 
 
 def test_a_redis_that_wants_another_password_is_69(new_world):
-    world = new_world(redis_options=("--requirepass", "secret"))
+    world = new_world(redis_password="secret")
     daemon = world.daemon()
     assert daemon.wait() == 69, daemon.log_tail()
     (world.folder / "password").write_text("wrong\n")

@@ -702,12 +702,16 @@ static void daemon_feed(struct daemon *d, int most)
 static void daemon_step(struct daemon *d)
 {
         struct pollfd fds[2];
+        bool waits;
         size_t n;
 
         d->rig->mono_us += RIG_STEP_US;
         (void)lane_step(d->lane, d->rig->wall_ms, d->rig->mono_us);
         n = lane_poll_fds(d->lane, fds);
-        if (n > 0 && d->lane->pipeline.under_way)
+        waits = d->lane->pipeline.under_way;
+        for (const struct partition *p = d->lane->partitions; p != NULL; p = p->sibling)
+                waits = waits || p->sweep_phase == SWEEP_SCANNING;
+        if (n > 0 && waits)
                 (void)poll(fds, n, 1);
 }
 
@@ -831,6 +835,22 @@ static struct rig_snapshot *rig_forget(struct rig_snapshot *snapshot)
 static void rig_cut_connections(struct rig *rig)
 {
         rig_do(rig, "CLIENT KILL TYPE normal SKIPME yes");
+}
+
+/* Cut it so that what the next step sends is never executed: the server is stopped while first the order to cut,
+ * then those bytes come in. */
+static void daemon_cut_unread(struct daemon *d)
+{
+        void *reply = NULL;
+        int written = 0;
+
+        (void)kill(d->rig->server, SIGSTOP);
+        cr_assert_eq(redisAppendCommand(d->rig->redis, "CLIENT KILL TYPE normal SKIPME yes"), REDIS_OK);
+        cr_assert_eq(redisBufferWrite(d->rig->redis, &written), REDIS_OK);
+        daemon_step(d);
+        (void)kill(d->rig->server, SIGCONT);
+        cr_assert_eq(redisGetReply(d->rig->redis, &reply), REDIS_OK);
+        freeReplyObject(reply);
 }
 
 #endif

@@ -362,11 +362,60 @@ Test(lane, a_connection_cut_at_any_moment_costs_nothing)
                 daemon_steps(x, moment);
                 rig_cut_connections(rig);
                 daemon_feed(x, 1000);
-                daemon_steps(x, moment % 5);
-                rig_cut_connections(rig);
+                daemon_steps(x, moment);
+                daemon_cut_unread(x);
                 daemon_settle(x, "cut twice");
                 rig_compare(rig, "cut twice");
         }
+}
+
+Test(lane, a_redis_that_answers_with_errors_is_not_pestered)
+{
+        /* As one that loads its data: commands are refused, the connection lives. */
+        uint64_t commands;
+
+        count_all(1);
+        x = started();
+        daemon_settle(x, "before");
+        rig_do(rig, "ACL SETUSER default -hmget");
+        count_all(1);
+        commands = daemon_counter(x, LANE_REDIS_COMMANDS);
+        for (int i = 0; i < 400; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_expect_lt(daemon_counter(x, LANE_REDIS_COMMANDS) - commands, 100, "four times a second will do");
+        rig_do(rig, "ACL SETUSER default +hmget");
+        daemon_settle(x, "after");
+        rig_compare(rig, "after");
+}
+
+Test(lane, a_busy_partition_leaves_room_for_another)
+{
+        redisReply *written = NULL;
+        uint64_t writes;
+
+        rig_configure(rig, RIG_CONF "flush_interval: 1ms\nboards: {size: 3}\n", 10);
+        for (int a = 1; a < 24000; a += 2)
+                rig_count(rig, a);
+        x = started();
+        daemon_steps(x, 10);
+        daemon_feed(x, 24000);
+        while (daemon_counter(x, LANE_WRITES) == 0)
+                daemon_step(x);
+        rig_count(rig, 0);
+        writes = daemon_counter(x, LANE_WRITES);
+        do {
+                daemon_feed(x, 1);
+                daemon_step(x);
+                if (written != NULL)
+                        freeReplyObject(written);
+                written = rig_redis(rig, "EXISTS clout:a:a0");
+        } while (written->integer == 0);
+        freeReplyObject(written);
+        cr_expect_lt(daemon_counter(x, LANE_WRITES) - writes, 8 * CHUNK_WRITES,
+                     "it did not wait for the other's cut");
+        daemon_settle(x, "both");
 }
 
 /* ---- Redis goes back ---- */
@@ -442,9 +491,11 @@ Test(lane, who_came_back_stays_back_when_redis_returns_to_the_time_before)
         (void)rig_forget(snapshot);
 }
 
-Test(lane, boards_are_right_when_the_first_write_after_a_rollback_is_refused)
+Test(lane, boards_are_right_when_the_first_writes_after_a_rollback_are_refused)
 {
+        /* The rollback brings back a member that the account's state in memory has long taken off. */
         struct rig_snapshot *snapshot;
+        uint64_t fenced;
 
         rig_count(rig, 0);
         rig_count(rig, 0);
@@ -455,17 +506,19 @@ Test(lane, boards_are_right_when_the_first_write_after_a_rollback_is_refused)
         for (int i = 0; i < 2; i++)
                 rig_append(rig, &(struct rig_event){RIG_RETWEET, 0, 0, rig->wall_ms, true}, 1);
         daemon_settle(x, "one on the board");
-        for (int moment = 0; moment < MOMENTS; moment++) {
-                rig_go_back(rig, snapshot);
-                for (int i = 0; i < 200 + moment; i++) {
-                        daemon_feed(x, 64);
-                        daemon_step(x);
-                        if (i > 200)
-                                rig_do(rig, "HSET clout:own:t:0 at 1");
-                }
-                daemon_settle(x, "went back");
-                rig_compare(rig, "went back");
+        rig_go_back(rig, snapshot);
+        while (daemon_counter(x, LANE_REDIS_ROLLBACKS) == 0 ||
+               daemon_partition(x, 0)->phase != PARTITION_OWNED)
+                daemon_step(x);
+        fenced = daemon_counter(x, LANE_FENCED);
+        for (int i = 0; i < 60; i++) {
+                rig_do(rig, "HSET clout:own:t:0 at 1");
+                daemon_feed(x, 64);
+                daemon_step(x);
         }
+        cr_expect_gt(daemon_counter(x, LANE_FENCED), fenced, "some were refused");
+        daemon_settle(x, "went back");
+        rig_compare(rig, "went back");
         (void)rig_forget(snapshot);
 }
 
@@ -518,6 +571,27 @@ Test(lane, a_state_that_cannot_be_read_holds_low_back_until_it_is_mended)
         freeReplyObject(state);
         daemon_settle(x, "mended");
         rig_compare(rig, "mended");
+}
+
+Test(lane, an_own_key_of_another_type_stops_its_partition_alone_and_quietly)
+{
+        uint64_t commands;
+
+        count_all(1);
+        x = started();
+        daemon_settle(x, "before");
+        rig_do(rig, "DEL clout:own:t:0");
+        rig_do(rig, "SET clout:own:t:0 notahash");
+        count_all(1);
+        commands = daemon_counter(x, LANE_REDIS_COMMANDS);
+        for (int i = 0; i < 1000; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_expect_eq(daemon_partition(x, 0)->phase, PARTITION_STOPPED);
+        cr_expect_eq(rig_own(rig, 1, "low"), rig->log[1].n);
+        cr_expect_lt(daemon_counter(x, LANE_REDIS_COMMANDS) - commands, 300,
+                     "five seconds: no question asked again and again");
 }
 
 Test(lane, another_layout_is_refused)
@@ -624,6 +698,37 @@ Test(lane, edges_fire_whatever_breaks_while_they_do)
                 rig->wall_ms += RIG_HOUR_MS * 4;
                 daemon_settle(x, "fired again");
                 rig_compare(rig, "fired again");
+        }
+}
+
+Test(lane, an_edge_being_read_while_redis_restarts_misses_nobody)
+{
+        /* Cursors are of one server's life.  Nothing else tells: no write is lost, the own key is as it was. */
+        enum { MEMBERS = 1200 };
+        static int accounts[MEMBERS];
+        char name[ACCOUNT_ID_MAX + 1];
+        int n = 0;
+
+        for (int a = 0; n < MEMBERS; a += 2) {
+                (void)rig_name(a, name);
+                if (account_hash(name, strlen(name)) % 60 == 0)
+                        accounts[n++] = a; /* all at one edge */
+        }
+        for (int moment = 15; moment < 40; moment += 2) {
+                begin_anew();
+                for (int i = 0; i < MEMBERS; i++)
+                        rig_count(rig, accounts[i]);
+                x = started();
+                daemon_settle(x, "fresh");
+                rig->wall_ms += 4 * RIG_HOUR_MS;
+                daemon_steps(x, moment);
+                rig_do(rig, "SAVE");
+                rig_stop_server(rig);
+                rig_start_server(rig);
+                daemon_settle(x, "fired");
+                cr_expect_eq(daemon_counter(x, LANE_REDIS_ROLLBACKS), 0);
+                for (int i = 0; i < MEMBERS; i += 3)
+                        rig_compare_account(rig, accounts[i], "fired");
         }
 }
 
@@ -785,7 +890,33 @@ Test(lane, more_accounts_than_memory_holds)
 
 /* ---- boards ---- */
 
-/* Points up and down at random, then hours pass. */
+/* The best @n of all time lose everything. */
+static void best_fall(int n)
+{
+        struct rig_place *places = calloc((size_t)rig->n_accounts, sizeof *places);
+
+        cr_assert_not_null(places);
+        for (int a = 0; a < rig->n_accounts; a++) {
+                struct rig_score score;
+
+                rig_naive(rig, a, &score);
+                places[a].points = score.points[rig->conf->n_windows];
+                (void)snprintf(places[a].name, sizeof places[a].name, "%d", a);
+        }
+        qsort(places, (size_t)rig->n_accounts, sizeof *places, rig_place_cmp);
+        for (int i = 0; i < n && i < rig->n_accounts && places[i].points > 0; i++) {
+                struct rig_event event = {RIG_RETWEET, atoi(places[i].name), 0, rig->wall_ms, true};
+
+                for (int64_t points = places[i].points; points > 0;
+                     points -= event.kind == RIG_RETWEET ? 10 : 1) {
+                        event.kind = points >= 10 ? RIG_RETWEET : RIG_FOLLOW;
+                        rig_append(rig, &event, 1);
+                }
+        }
+        free(places);
+}
+
+/* Points up and down at random, then hours pass; most accounts are not in memory when the best fall. */
 static void board_walk(int k, int accounts, int rounds)
 {
         char more[200];
@@ -798,6 +929,8 @@ static void board_walk(int k, int accounts, int rounds)
         for (int round = 0; round < rounds; round++) {
                 const int n = 1 + rig_below(rig, accounts);
                 const bool falling = rig_below(rig, 3) == 0;
+                const int trouble = rig_below(rig, 200);
+                struct rig_snapshot *snapshot = rig_save(rig);
 
                 for (int i = 0; i < n; i++)
                         rig_append(rig,
@@ -805,12 +938,24 @@ static void board_walk(int k, int accounts, int rounds)
                                                        rig_below(rig, accounts), 0, rig->wall_ms,
                                                        falling || rig_below(rig, 4) == 0},
                                    1);
-                if (rig_below(rig, 4) == 0) {
-                        x = daemon_crash(x); /* so that most accounts are not in memory */
+                if (round % 2 == 1) {
+                        daemon_settle(x, "board walk");
+                        x = daemon_crash(x);
                         x = started();
+                        best_fall(1 + rig_below(rig, accounts));
                 }
                 if (rig_below(rig, 6) == 0)
                         rig->wall_ms += RIG_HOUR_MS * rig_below(rig, 30);
+                for (int i = 0; i < 400; i++) {
+                        daemon_feed(x, 16);
+                        daemon_step(x);
+                        if (i == trouble)
+                                rig_cut_connections(rig);
+                        if (i > trouble && i < trouble + 40)
+                                rig_do(rig, "HSET clout:own:t:0 at 1");
+                        if (i == trouble + 200 && rig_below(rig, 3) == 0)
+                                rig_go_back(rig, snapshot);
+                }
                 daemon_settle(x, "board walk");
                 for (int i = 0; i < 20; i++) { /* floors halve once a second, each with a sweep */
                         daemon_steps(x, 210);
@@ -819,6 +964,7 @@ static void board_walk(int k, int accounts, int rounds)
                 rig_compare_boards(rig, "board walk");
                 for (int p = 0; p < RIG_PARTITIONS; p++)
                         cr_expect_eq(atomic_load(&x->telemetry->partitions[p].boards_rebuilding), 0);
+                (void)rig_forget(snapshot);
         }
 }
 
@@ -831,12 +977,9 @@ Test(lane, the_first_k_of_each_board_are_the_best_k)
 
 Test(lane, a_board_that_empties_is_filled_by_those_below_its_floor)
 {
-        char more[200];
-
-        /* 100 accounts rise over K = 1, so the floor stands high; then all that are above it fall to nothing.
-         */
-        (void)snprintf(more, sizeof more, RIG_CONF "boards: {size: 1}\n");
-        rig_configure(rig, more, 10);
+        /* 100 accounts rise over K = 1, so the floor stands high; then all above it fall to nothing, and those
+         * below it, which nobody touches and memory does not hold, are the best. */
+        rig_configure(rig, RIG_CONF "boards: {size: 1}\n", 10);
         rig->n_accounts = 100;
         for (int a = 0; a < 100; a++)
                 for (int i = 0; i <= a / 10; i++)
@@ -846,9 +989,13 @@ Test(lane, a_board_that_empties_is_filled_by_those_below_its_floor)
         daemon_steps(x, 500);
         daemon_settle(x, "risen");
         cr_expect(daemon_partition(x, 0)->floors[0].set, "a floor was set");
-        for (int a = 1; a < 100; a++)
-                for (int i = 0; i <= a / 10; i++)
-                        rig_append(rig, &(struct rig_event){RIG_RETWEET, a, 0, rig->wall_ms, true}, 1);
+        rig->wall_ms += 1000;
+        for (int a = 0; a < 100; a++) /* written once more, so that those below the floor leave the board */
+                rig_append(rig, &(struct rig_event){RIG_FOLLOW, a, 0, rig->wall_ms, false}, 1);
+        daemon_settle(x, "below the floor");
+        x = daemon_crash(x);
+        x = started();
+        best_fall(90);
         daemon_settle(x, "fallen");
         for (int i = 0; i < 12; i++) {
                 daemon_steps(x, 210);
@@ -933,7 +1080,12 @@ static void random_walk(int steps)
                 struct daemon *d = rig_below(rig, 2) == 0 ? x : y;
 
                 switch (rig_below(rig, 40)) {
-                case 0: rig_cut_connections(rig); break;
+                case 0:
+                        if (rig_below(rig, 2) == 0)
+                                rig_cut_connections(rig);
+                        else
+                                daemon_cut_unread(d);
+                        break;
                 case 1: d = reborn(d, owner); break;
                 case 2: {
                         const int p = rig_below(rig, RIG_PARTITIONS);
