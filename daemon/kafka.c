@@ -130,19 +130,19 @@ static bool all_stopped(const struct kafka *kafka)
 
 /* ---- rebalances ---- */
 
-/* NULL for a partition that was added after the start. */
-static struct partition_place *place_of(struct kafka *kafka, int32_t id)
+/* Not a partition that was added after the start. */
+static bool is_known(const struct kafka *kafka, int32_t id)
 {
-        return id < kafka->n_partitions ? &kafka->places[id] : NULL;
+        return id < kafka->n_partitions;
 }
 
 static void hand_out(struct kafka *kafka, rd_kafka_topic_partition_list_t *list)
 {
         for (int i = 0; i < list->cnt; i++) {
                 const int32_t id = list->elems[i].partition;
-                struct partition_place *place = place_of(kafka, id);
+                struct partition_place *place = &kafka->places[id];
 
-                if (place == NULL) {
+                if (!is_known(kafka, id)) {
                         kafka_fail(kafka, CLOUTD_EINTERNAL,
                                    "the topic has got more partitions: a restart takes them in");
                         continue;
@@ -166,9 +166,9 @@ static void hand_out(struct kafka *kafka, rd_kafka_topic_partition_list_t *list)
         (void)wait_for(kafka, all_claimed, CLAIM_WAIT_US);
         for (int i = 0; i < list->cnt; i++) {
                 const int32_t id = list->elems[i].partition;
-                struct partition_place *place = place_of(kafka, id);
+                struct partition_place *place = &kafka->places[id];
 
-                if (place == NULL)
+                if (!is_known(kafka, id))
                         continue;
                 place->queue = rd_kafka_queue_get_partition(kafka->rk, kafka->conf->kafka_topic, id);
                 CHECK(place->queue != NULL);
@@ -191,19 +191,20 @@ static void take_away(struct kafka *kafka, const rd_kafka_topic_partition_list_t
         const bool lost = rd_kafka_assignment_lost(kafka->rk) != 0;
 
         for (int i = 0; i < list->cnt; i++) {
-                struct partition_place *place = place_of(kafka, list->elems[i].partition);
+                const int32_t id = list->elems[i].partition;
+                struct partition_place *place = &kafka->places[id];
 
-                if (place != NULL && place->assigned)
-                        give_order(place->lane, lost ? ORDER_DROP : ORDER_REVOKE, list->elems[i].partition,
-                                   0);
+                if (is_known(kafka, id) && place->assigned)
+                        give_order(place->lane, lost ? ORDER_DROP : ORDER_REVOKE, id, 0);
         }
         if (!lost)
                 (void)wait_for(kafka, all_revoked, REVOKE_WAIT_US);
         (void)rd_kafka_assign(kafka->rk, NULL);
         for (int i = 0; i < list->cnt; i++) {
-                struct partition_place *place = place_of(kafka, list->elems[i].partition);
+                const int32_t id = list->elems[i].partition;
+                struct partition_place *place = &kafka->places[id];
 
-                if (place == NULL || !place->assigned)
+                if (!is_known(kafka, id) || !place->assigned)
                         continue;
                 place->kept = !lost;
                 place->assigned = false;

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from harness import Kafka, Unavailable, World
 
 
 def pytest_configure(config):
+    # Asked to end: as by Ctrl-C, so that what the fixtures started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes minutes")
     config.addinivalue_line("markers", "big: 2,000,000 events; only when asked for")
     config.addinivalue_line("markers", "sanitizer: worth running under AddressSanitizer, too")

@@ -356,6 +356,7 @@ class World:
         self.redis = Redis(folder / "redis", *redis_options, password=redis_password)
         self.prefix = "t:"
         self.oracle = Oracle(policy, self.windows, self.headline, skew_ms)
+        self.daemons = []
         self.ends = dict.fromkeys(range(partitions), 0)
         (folder / "salt").write_text(SALT)
         # A killed member must leave the group within the test's patience, not after 45 s.
@@ -374,6 +375,9 @@ class World:
         kafka.create(self.letters, 1)
 
     def close(self):
+        for daemon in self.daemons:
+            if daemon.process.poll() is None:  # the test failed before it came to that
+                daemon.kill()
         self.redis.kill()
 
     def set_policy(self, policy):
@@ -404,7 +408,8 @@ class World:
 
     def daemon(self, *options, **changes):
         config = {**self.config, "http": f"127.0.0.1:{free_port()}", **changes}
-        return Daemon(config, self.folder, *options)
+        self.daemons.append(Daemon(config, self.folder, *options))
+        return self.daemons[-1]
 
     def run_until_end(self, seconds=PATIENCE, **changes):
         """To the end of the log and out; what it said of its books is returned."""

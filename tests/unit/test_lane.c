@@ -26,7 +26,7 @@ static void end(void)
         rig = NULL;
 }
 
-TestSuite(lane, .init = begin, .fini = end, .timeout = 120);
+TestSuite(lane, .init = begin, .fini = end);
 
 /* An empty Redis, an empty log, no daemon: the next round of the same story. */
 static void begin_anew(void)
@@ -413,7 +413,7 @@ Test(lane, a_busy_partition_leaves_room_for_another)
                 written = rig_redis(rig, "EXISTS clout:a:a0");
         } while (written->integer == 0);
         freeReplyObject(written);
-        cr_expect_lt(daemon_counter(x, LANE_WRITES) - writes, 8 * CHUNK_WRITES,
+        cr_expect_lt(daemon_counter(x, LANE_WRITES) - writes, (size_t)8 * CHUNK_WRITES,
                      "it did not wait for the other's cut");
         daemon_settle(x, "both");
 }
@@ -905,7 +905,8 @@ static void best_fall(int n)
         }
         qsort(places, (size_t)rig->n_accounts, sizeof *places, rig_place_cmp);
         for (int i = 0; i < n && i < rig->n_accounts && places[i].points > 0; i++) {
-                struct rig_event event = {RIG_RETWEET, atoi(places[i].name), 0, rig->wall_ms, true};
+                struct rig_event event = {RIG_RETWEET, (int)strtol(places[i].name, NULL, 10), 0, rig->wall_ms,
+                                          true};
 
                 for (int64_t points = places[i].points; points > 0;
                      points -= event.kind == RIG_RETWEET ? 10 : 1) {
@@ -1136,7 +1137,7 @@ static void random_walk(int steps)
                 snapshots[s] = rig_forget(snapshots[s]);
 }
 
-Test(lane, random_walks_through_every_fault_end_right, .timeout = 200)
+Test(lane, random_walks_through_every_fault_end_right)
 {
         seeded();
         for (int i = 0; i < 12; i++) {
