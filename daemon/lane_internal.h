@@ -2,8 +2,9 @@
 /* lane_internal.h - the lane's own structures, shared by the files that make it up:
  *
  *   lane.c       the step, orders, memory          ingest.c     records to events to accounts
- *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load, encode: an account
- *   store.c      the guarded pipeline and verdicts due.c        accounts whose score changes by the clock
+ *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load: an account
+ *   store.c      the guarded pipeline              encode.c     an account on its way to Redis
+ *   verdict.c    what its replies say              due.c        accounts whose score changes by the clock
  *   leave.c      who left: salted hashes, gone     board.c      floors of the leaderboards
  *   sweep.c      visiting the accounts that are not in memory
  *
@@ -24,6 +25,9 @@
 #define FIRE_PENDING    4096 /* accounts that an edge may have under way: fresh flushes go first */
 #define FIRE_EVERY_US   INT64_C(100000)
 #define SAMPLES         64
+#define BACKOFF_US      INT64_C(250000)  /* after an error of Redis's */
+#define WATCH_EVERY_US  INT64_C(1000000) /* each own key is looked at, at the least */
+#define OWN_REPLIES     7                /* token epoch seq low f host pid: of the HMGET in the tail */
 #define TOKEN_LEN       32
 #define SALTED_LEN      16 /* bytes of a salted hash */
 #define BATCH_EVENTS    64
@@ -56,6 +60,11 @@ struct cold {
         uint32_t history_len;
         uint8_t bytes[];
 };
+
+static inline const uint8_t *cold_history(const struct cold *cold)
+{
+        return cold->bytes + cold->id_len;
+}
 
 /* Someone without a hash whose position matters: left, or came back and has no event yet. */
 struct gone_entry {
@@ -354,6 +363,11 @@ void account_remove(struct partition *p, uint32_t number);
 void account_dirty(struct partition *p, uint32_t number);
 void account_want(struct partition *p, uint32_t number); /* back into the list of loads */
 void account_loaded(struct partition *p, struct sent_load *load);
+void account_fold(struct partition *p, struct record *record); /* the hot counters into the history */
+void account_failed(struct partition *p, uint32_t number);
+void lane_scratch_room(struct lane *lane, size_t n);
+
+/* encode.c */
 void account_encode(struct partition *p, uint32_t number); /* into lane->out and lane->pipeline */
 void account_written(struct partition *p, struct sent_write *write);
 /* NOT: nothing was executed; UNKNOWN: perhaps; REFUSED: some of its commands failed while the rest ran. */
@@ -369,6 +383,11 @@ void store_step(struct lane *lane);
 void store_drop_partition(struct lane *lane,
                           const struct partition *p); /* forget it in the pipeline under way */
 void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, struct partition *p);
+
+/* verdict.c */
+void exec_judge(struct lane *lane, const struct reply *reply);  /* the reply of an EXEC */
+void exec_undone(struct lane *lane, bool unknown);              /* it was not executed, or nobody knows */
+void own_judge(struct partition *p, const struct reply *reply); /* the own key, read under WATCH */
 
 /* due.c */
 wall_ms_t due_edge(const struct partition *p, wall_ms_t change_ms);

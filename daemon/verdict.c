@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verdict.c - what an EXEC's reply, and the own key behind it, say.
+ *
+ *   the EXEC    executed: every command's reply is looked at; nil or refused: nothing was done, all of it goes back;
+ *               no reply: nobody knows, all of it goes back and is written whatever was executed
+ *   own key     token ours, seq as we know it          current
+ *               the same, seq one more, reply lost     current: it was executed
+ *               token gone, epoch or seq smaller       Redis went back in time
+ *               another token                          taken by another owner
+ *               token ours, seq larger                 taken by late bytes of our own */
+#include "lane_internal.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the outcome of an EXEC ---- */
+
+/* Nothing of it was executed, or (@unknown) nobody knows: what it carried goes back to where it came from. */
+void exec_undone(struct lane *lane, bool unknown)
+{
+        struct pipeline *pipeline = &lane->pipeline;
+
+        for (size_t i = 0; i < pipeline->n_writes; i++)
+                if (pipeline->writes[i].partition != NULL)
+                        account_unwritten(pipeline->writes[i].partition, &pipeline->writes[i],
+                                          unknown ? UNWRITTEN_UNKNOWN : UNWRITTEN_NOT);
+        for (size_t i = 0; i < pipeline->n_loads; i++)
+                if (pipeline->loads[i].partition != NULL)
+                        account_want(pipeline->loads[i].partition, pipeline->loads[i].number);
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                p->fire.sent = false;
+                p->floors_unsaved |= p->floors_sent;
+                p->floors_sent = 0;
+                if (p->in_exec) {
+                        p->in_exec = false;
+                        p->unknown = p->unknown || unknown;
+                }
+                if (p->phase == PARTITION_CLAIMING) {
+                        p->claim_judged = false;
+                        partition_set_phase(p, PARTITION_UNCLAIMED);
+                }
+        }
+        lane->boards_sent = false;
+        pipeline->n_writes = pipeline->n_loads = pipeline->n_expects = 0;
+}
+
+static void log_failed_write(struct partition *p, const struct sent_write *write, const struct reply *reply)
+{
+        static struct log_limit limit;
+        const struct record *record = account_of(p, write->number);
+        char buf[RECORD_TAIL];
+
+        log_limited(&limit, LOG_LEVEL_ERROR,
+                    "Redis refused to write an account; it is tried again each second", "key", "%.*s%.*s",
+                    (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len,
+                    record_id(p->table, record, buf), "topic", "%s", p->lane->shared->conf->kafka_topic,
+                    "partition", "%d", p->id, "redis", "%s", reply->str, NULL);
+}
+
+/* The partition's own key was written: it knows our seq and our low. */
+static void own_written(struct partition *p)
+{
+        p->in_exec = false;
+        p->seq++;
+        if (p->low_sent > p->low) {
+                p->low = p->low_sent;
+                gone_drop_below(&p->gone, p->low);
+        }
+        p->low_since_us = p->done > p->low ? p->lane->now_us : 0;
+        p->due_stored = p->due_sent;
+        if (p->fire.phase == FIRE_CLOSE && p->fire.sent)
+                due_closed(p);
+        p->messy_stored = p->messy_until;
+        p->floors_sent = 0;
+        p->pol_unsaved = p->pol_unsaved && !p->pol_sent;
+}
+
+static void claims_executed(struct lane *lane, const struct reply *exec)
+{
+        struct pipeline *pipeline = &lane->pipeline;
+        const struct reply *own = NULL, *gone = NULL;
+
+        for (size_t i = 0; i < pipeline->n_expects; i++) {
+                const struct expect *expect = &pipeline->expects[i];
+                struct partition *p = expect->partition;
+                const struct reply *reply = exec->element[i];
+
+                if (p == NULL)
+                        continue;
+                if (reply_is_error(reply)) {
+                        log_line(LOG_LEVEL_ERROR, "Redis refused to claim a partition", "key", "%s",
+                                 p->own_key, "redis", "%s", reply->str, NULL);
+                        partition_stop(p, "the own key in Redis cannot be written");
+                        p->epoch = 0;
+                        store_drop_partition(lane, p);
+                        continue;
+                }
+                if (expect->kind == EXPECT_CLAIM_LOW)
+                        p->first_claim = reply->integer == 1;
+                else if (expect->kind == EXPECT_CLAIM_OWN)
+                        own = reply;
+                else if (expect->kind == EXPECT_CLAIM_GONE)
+                        gone = reply;
+                else if (expect->kind == EXPECT_CLAIM_LEFT && pipeline->kind == PIPELINE_CLAIM)
+                        partition_claimed(p, own, gone, reply->integer);
+                else if (expect->kind == EXPECT_CLAIM_LEFT)
+                        partition_reclaimed(p, own, gone, reply->integer);
+        }
+        pipeline->n_expects = 0;
+}
+
+static void another_source(struct partition *p, const struct sent_write *write, const struct reply *reply)
+{
+        const struct record *record = account_of(p, write->number);
+        char buf[RECORD_TAIL];
+
+        log_line(LOG_LEVEL_ERROR,
+                 "an account is fed from two partitions: the topic's keys are not the targets", "account",
+                 "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic", "%s",
+                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u", p->source,
+                 "other_source", "%s", reply->str, NULL);
+        partition_stop(p, "an account is fed from two partitions");
+}
+
+static void chunk_executed(struct lane *lane, const struct reply *exec)
+{
+        struct pipeline *pipeline = &lane->pipeline;
+        size_t acknowledged = 0;
+
+        /* relaxed: stands for itself */
+        atomic_store_explicit(&lane->shared->telemetry->condition[CONDITION_SERVER], true,
+                              memory_order_relaxed);
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                if (p->in_exec)
+                        own_written(p);
+        for (size_t i = 0; i < pipeline->n_expects; i++) {
+                const struct expect *expect = &pipeline->expects[i];
+                struct partition *p = expect->partition;
+                const struct reply *reply = exec->element[i];
+
+                if (reply_is_error(reply))
+                        lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
+                switch ((enum expect_kind)expect->kind) {
+                case EXPECT_WRITE:
+                        if (p != NULL && reply_is_error(reply) && !pipeline->writes[expect->index].failed) {
+                                pipeline->writes[expect->index].failed = true;
+                                log_failed_write(p, &pipeline->writes[expect->index], reply);
+                        }
+                        break;
+                case EXPECT_SOURCE:
+                        if (p != NULL && reply_is_string(reply) &&
+                            reply_integer(reply, -1) != (long long)p->source && p->phase != PARTITION_STOPPED)
+                                another_source(p, &pipeline->writes[expect->index], reply);
+                        break;
+                case EXPECT_LOAD: pipeline->loads[expect->index].fields = reply; break;
+                case EXPECT_LEFT: pipeline->loads[expect->index].left = reply; break;
+                case EXPECT_EXISTS:
+                        if (p != NULL)
+                                due_exists(p, expect->index, reply_integer(reply, 0) != 0);
+                        break;
+                case EXPECT_SSCAN:
+                        if (p != NULL)
+                                due_members(p, reply);
+                        break;
+                case EXPECT_NOW: lane_raise_record_clock(lane, reply_integer(reply, 0)); break;
+                case EXPECT_BOARD_CARD:
+                case EXPECT_BOARD_RANK:
+                        board_reply(lane, (enum expect_kind)expect->kind, expect->index, reply);
+                        break;
+                default: break;
+                }
+        }
+        for (size_t i = 0; i < pipeline->n_writes; i++) {
+                struct sent_write *write = &pipeline->writes[i];
+
+                if (write->partition == NULL)
+                        continue;
+                if (write->failed) {
+                        account_unwritten(write->partition, write, UNWRITTEN_REFUSED);
+                } else {
+                        account_written(write->partition, write);
+                        acknowledged++;
+                }
+        }
+        for (size_t i = 0; i < pipeline->n_loads; i++)
+                if (pipeline->loads[i].partition != NULL)
+                        account_loaded(pipeline->loads[i].partition, &pipeline->loads[i]);
+        if (acknowledged > 0)
+                histogram_add_accounts(&lane->telemetry->flush_accounts, acknowledged);
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                due_answered(p);
+        lane->boards_sent = false;
+        pipeline->n_writes = pipeline->n_loads = pipeline->n_expects = 0;
+}
+
+void exec_judge(struct lane *lane, const struct reply *reply)
+{
+        static struct log_limit limit;
+        struct pipeline *pipeline = &lane->pipeline;
+
+        pipeline->exec_judged = true;
+        if (reply->type == REDIS_REPLY_ARRAY && reply->len == pipeline->n_expects) {
+                if (pipeline->kind == PIPELINE_CHUNK)
+                        chunk_executed(lane, reply);
+                else
+                        claims_executed(lane, reply);
+                return;
+        }
+        if (reply->type == REDIS_REPLY_NIL) {
+                /* The verdicts that follow in this pipeline tell whose write it was. */
+                lane_count(lane->telemetry, LANE_FENCED, 1);
+                exec_undone(lane, false);
+                return;
+        }
+        lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
+        log_limited(&limit, LOG_LEVEL_ERROR, "Redis refused a transaction; it is tried again", "redis", "%s",
+                    reply_is_error(reply) ? reply->str : "an unexpected reply", "because", "%s",
+                    pipeline->first_error[0] != '\0' ? pipeline->first_error : "-", NULL);
+        exec_undone(lane, !reply_is_error(reply));
+        lane->backoff_us = lane->now_us + BACKOFF_US;
+        if (strncmp(pipeline->first_error, "READONLY", 8) == 0) {
+                /* a primary no more: the address may lead to the new one.  (relaxed: stands for itself) */
+                atomic_store_explicit(&lane->shared->telemetry->condition[CONDITION_SERVER], false,
+                                      memory_order_relaxed);
+                (void)snprintf(lane->link->error, sizeof lane->link->error, "%s", pipeline->first_error);
+                lane->link->ops->close(lane->link);
+        }
+}
+
+/* ---- verdicts ---- */
+
+static void judge_unclaimed(struct partition *p, const struct reply *f)
+{
+        char ours[17];
+
+        (void)snprintf(ours, sizeof ours, "%016" PRIx64, p->lane->shared->f_version);
+        if (f->type == REDIS_REPLY_NIL || (reply_is_string(f) && strcmp(f->str, ours) == 0)) {
+                p->claim_judged = true;
+                return;
+        }
+        log_line(LOG_LEVEL_ERROR,
+                 "Redis holds counts of another layout (types, tiers, windows or max_clock_skew were "
+                 "changed): rebuild "
+                 "under another prefix, then switch readers",
+                 "key", "%s", p->own_key, "theirs", "%s", reply_is_string(f) ? f->str : "?", "ours", "%s",
+                 ours, NULL);
+        partition_stop(p, "Redis holds counts of another layout");
+        p->lane->env->answer(p->lane->env->ctx, &(struct answer){ANSWER_REFUSED, p->id, 0});
+}
+
+static void went_back(struct partition *p, int64_t epoch, int64_t low)
+{
+        if (p->phase == PARTITION_REVOKED || p->phase == PARTITION_STOPPED)
+                partition_taken(p, false); /* dropping the memory is right too */
+        else
+                partition_went_back(p, epoch, low);
+}
+
+void own_judge(struct partition *p, const struct reply *reply)
+{
+        const struct reply *token;
+        int64_t epoch, seq, low;
+        bool ours;
+
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != OWN_REPLIES) {
+                p->watched = false;
+                if (reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0) {
+                        partition_stop(p, "the own key in Redis is not a hash");
+                        p->epoch = 0; /* nothing of it can be written */
+                } else {
+                        p->lane->backoff_us = p->lane->now_us + BACKOFF_US;
+                }
+                return;
+        }
+        p->watch_due_us = p->lane->now_us + WATCH_EVERY_US;
+        if (p->phase == PARTITION_UNCLAIMED) {
+                judge_unclaimed(p, reply->element[4]);
+                return;
+        }
+        if (!partition_writes(p) && p->phase != PARTITION_WENTBACK)
+                return;
+        token = reply->element[0];
+        epoch = reply_integer(reply->element[1], -1);
+        seq = reply_integer(reply->element[2], -1);
+        low = reply_integer(reply->element[3], -1);
+        p->watched = true;
+        ours = reply_is_string(token) && strcmp(token->str, p->token) == 0;
+        if (!reply_is_string(token) || epoch < p->epoch || (ours && seq < p->seq)) {
+                went_back(p, epoch, low);
+        } else if (!ours) {
+                const struct reply *host = reply->element[5], *pid = reply->element[6];
+
+                log_line(LOG_LEVEL_NOTICE, "another owner", "partition", "%d", p->id, "host", "%s",
+                         reply_is_string(host) ? host->str : "?", "pid", "%s",
+                         reply_is_string(pid) ? pid->str : "?", NULL);
+                partition_taken(p, false);
+        } else if (seq == p->seq || (seq == p->seq + 1 && p->unknown)) {
+                if (seq > p->seq && low > p->low)
+                        p->low = low; /* the EXEC whose reply was lost did run */
+                p->seq = seq;
+                p->unknown = false;
+                if (p->phase == PARTITION_WENTBACK)
+                        partition_set_phase(p, PARTITION_OWNED); /* and came forward again */
+        } else {
+                partition_taken(p, true); /* bytes of our own that came late */
+        }
+}
