@@ -108,6 +108,8 @@ static void scan_done(struct sweeper *sweeper)
                 partition_waits(p);
         }
         sweeper->phase = SCAN_IDLE;
+        /* Nobody would read it: were it cut, the thread's poll() would return at once for ever. */
+        sweeper->link->ops->close(sweeper->link);
 }
 
 static void settle(struct partition *p)

@@ -749,6 +749,26 @@ static bool daemon_settled(const struct daemon *d)
         return true;
 }
 
+static void partition_show(const struct daemon *d, int p)
+{
+        const struct partition *part = daemon_partition(d, p);
+
+        (void)fprintf(
+                stderr,
+                "partition %d: %s next %" PRId64 " of %d done %" PRId64 " low %" PRId64
+                " cut %d pending %zu dirty %zu wanted %zu failed %zu fire %d sweep %d visit %u rescore %d "
+                "floors %x seek %d unknown %d in_exec %d watched %d under_way %d due_idle %d\n",
+                p, partition_phase_text(part->phase), part->next, d->rig->log[p].n, part->done, part->low,
+                part->cut_open, part->cut_pending, numbers_count(&part->dirty), numbers_count(&part->wanted),
+                numbers_count(&part->failed), part->fire.phase, part->sweep_phase, part->visit, part->rescore,
+                part->floors_unsaved, part->seek_wanted, part->unknown, part->in_exec, part->watched,
+                d->lane->pipeline.under_way, due_idle(part));
+        for (size_t w = 0; w <= d->rig->conf->n_windows; w++)
+                (void)fprintf(stderr, "  %s: floor %d %" PRId64 " sweep %d %" PRId64 " members %" PRId64 "\n",
+                              rig_window(d->rig, w), part->floors[w].set, part->floors[w].points,
+                              part->sweeps[w].set, part->sweeps[w].points, d->lane->boards[w].card);
+}
+
 /* Feed and step until everything is in Redis, and a little longer: the boards' rules look once a second. */
 static void daemon_settle(struct daemon *d, const char *when)
 {
@@ -762,21 +782,9 @@ static void daemon_settle(struct daemon *d, const char *when)
                 else if (!d->lane->pipeline.under_way) /* it may only be the second's look at the own keys */
                         quiet = 0;
         }
-        for (int p = 0; quiet < RIG_QUIET_STEPS && p < RIG_PARTITIONS; p++) {
-                const struct partition *part = daemon_partition(d, p);
-
-                cr_assert(partition_settled(d, p),
-                          "%s: partition %d does not settle: phase %s next %" PRId64 " of %d done %" PRId64
-                          " low %" PRId64
-                          " cut %d pending %zu dirty %zu wanted %zu failed %zu fire %d sweep %d visit %u "
-                          "rescore %d floors %x seek %d unknown %d in_exec %d under_way %d due_idle %d",
-                          when, p, partition_phase_text(part->phase), part->next, d->rig->log[p].n,
-                          part->done, part->low, part->cut_open, part->cut_pending,
-                          numbers_count(&part->dirty), numbers_count(&part->wanted),
-                          numbers_count(&part->failed), part->fire.phase, part->sweep_phase, part->visit,
-                          part->rescore, part->floors_unsaved, part->seek_wanted, part->unknown,
-                          part->in_exec, d->lane->pipeline.under_way, due_idle(part));
-        }
+        for (int p = 0; quiet < RIG_QUIET_STEPS && p < RIG_PARTITIONS; p++)
+                partition_show(d, p);
+        cr_assert_eq(quiet, RIG_QUIET_STEPS, "%s: it does not settle", when);
 }
 
 static uint64_t daemon_counter(const struct daemon *d, enum lane_counter which)
