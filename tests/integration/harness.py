@@ -116,7 +116,9 @@ class Kafka:
 
     def start(self):
         if not self._shell("kafka_fetch"):
-            raise Unavailable("NO REAL KAFKA: " + (self.folder / "kafka.sh.log").read_text()[-2000:])
+            # The last line says what to do.  Control characters would spoil the report of the run.
+            said = (self.folder / "kafka.sh.log").read_text().splitlines()[-1]
+            raise Unavailable("NO REAL KAFKA: " + "".join(filter(str.isprintable, said)))
         if not self._shell("kafka_start", self.folder / "kafka"):
             raise RuntimeError((self.folder / "kafka.sh.log").read_text()[-2000:])
 

@@ -47,7 +47,7 @@ kafka_fetch() {
   </dependencies>
 </project>
 POM
-        if ! mvn -q -B -f "$scratch/pom.xml" dependency:copy-dependencies \
+        if ! mvn -q -B -Dstyle.color=never -f "$scratch/pom.xml" dependency:copy-dependencies \
             -DoutputDirectory="$scratch/libs" >"$scratch/mvn.log" 2>&1; then
             tail -n 20 "$scratch/mvn.log" >&2
             echo "Apache Kafka $KAFKA_VERSION could not be fetched from Maven Central:" \
