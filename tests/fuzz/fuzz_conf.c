@@ -1,40 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_conf.c - is every byte string either a configuration that keeps its promises, or refused with a
  * reason? */
+#include "../support/fuzz_file.h"
 #include "cloutd/conf.h"
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char path[64];
-
-static void remove_file(void)
-{
-        (void)unlink(path);
-}
-
-/* conf_load() reads a file: one of our own in memory. */
-static void put(const uint8_t *data, size_t size)
-{
-        if (path[0] == '\0') {
-                (void)snprintf(path, sizeof path, "/dev/shm/fuzz_conf.%ld", (long)getpid());
-                (void)atexit(remove_file);
-        }
-        FILE *file = fopen(path, "w");
-        CHECK(file != NULL);
-        CHECK(fwrite(data, 1, size, file) == size);
-        CHECK(fclose(file) == 0);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+        const char *path = fuzz_file(data, size);
         struct errmsg reason = {""};
         struct conf *conf = NULL;
 
-        put(data, size);
         if (conf_load(path, &conf, &reason) != CLOUTD_OK) {
                 CHECK(conf == NULL);
                 CHECK(strncmp(reason.text, path, strlen(path)) == 0 && reason.text[strlen(path)] == ':');

@@ -1,34 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_policy.c - is every policy that we take published as JSON that others read alike, and are its types
  * all found? */
+#include "../support/fuzz_file.h"
 #include "cloutd/policy.h"
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static char path[64];
-
-static void remove_file(void)
-{
-        (void)unlink(path);
-}
-
-/* policy_load() reads a file: one of our own in memory. */
-static void put(const uint8_t *data, size_t size)
-{
-        if (path[0] == '\0') {
-                (void)snprintf(path, sizeof path, "/dev/shm/fuzz_policy.%ld", (long)getpid());
-                (void)atexit(remove_file);
-        }
-        FILE *file = fopen(path, "w");
-        CHECK(file != NULL);
-        CHECK(fwrite(data, 1, size, file) == size);
-        CHECK(fclose(file) == 0);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -36,11 +14,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 .windows = {{.name = "24h", .length_ms = 86400000, .bucket_ms = 3600000}},
                 .n_windows = 1,
         };
+        const char *path = fuzz_file(data, size);
         struct errmsg reason = {""};
         struct policy *policy = NULL;
         json_t *root;
 
-        put(data, size);
         if (policy_load(path, &conf, &policy, &reason) != CLOUTD_OK) {
                 CHECK(policy == NULL);
                 CHECK(strncmp(reason.text, path, strlen(path)) == 0 && reason.text[strlen(path)] == ':');

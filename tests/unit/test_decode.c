@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_decode.c - does the decoder say of every line what the contract says, whichever layer answers?
  *
- * Tables for each rule; then the same lines, the fuzzer's corpus and a stream of random events through both
+ * Tables for each rule; then the same lines, a stream of random events through both
  * layers and an independent judge (decode_judge.h).  CLOUTD_TEST_SEED=N replays a random run. */
 #include "../../daemon/decode_internal.h"
 #include "decode_judge.h"
 /* Criterion's assertions assign to bit-fields. */
 #pragma GCC diagnostic ignored "-Wconversion"
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <inttypes.h>
 #include <time.h>
 
@@ -620,45 +619,7 @@ Test(decode, a_feed_without_any_order_is_left_to_the_scanner)
         decoder_free(decoder);
 }
 
-/* --- corpus and random events --- */
-
-Test(decode, layers_and_judge_agree_on_the_corpus)
-{
-        DIR *folder = opendir(TEST_SOURCE_DIR "/fuzz/corpus/decode");
-        unsigned n_files = 0;
-
-        cr_assert(folder != NULL);
-        for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-                static char text[1 << 20];
-                char path[1024];
-                struct decoder *decoder = new_decoder(2);
-
-                if (entry->d_name[0] == '.') {
-                        decoder_free(decoder);
-                        continue;
-                }
-                snprintf(path, sizeof path, TEST_SOURCE_DIR "/fuzz/corpus/decode/%s", entry->d_name);
-                FILE *file = fopen(path, "rb");
-                cr_assert(file != NULL, "%s", path);
-                const char *const end = text + fread(text, 1, sizeof text, file);
-                fclose(file);
-                for (const char *line = text; line <= end;) {
-                        const char *line_end = memchr(line, '\n', (size_t)(end - line));
-                        if (line_end == NULL)
-                                line_end = end;
-                        for (int again = 0; again < 2; again++) {
-                                const char *who = disagreement(decoder, line, (size_t)(line_end - line));
-                                cr_expect(who == NULL, "%s disagree: %s: %.*s", who, entry->d_name,
-                                          (int)(line_end - line), line);
-                        }
-                        line = line_end + 1;
-                }
-                n_files++;
-                decoder_free(decoder);
-        }
-        closedir(folder);
-        cr_expect_gt(n_files, 30u);
-}
+/* --- random events --- */
 
 static uint64_t next_random(uint64_t *state) /* splitmix64 */
 {

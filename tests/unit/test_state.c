@@ -6,15 +6,14 @@
  * the checks behind it. */
 /* Criterion's assertions assign to bit-fields. */
 #pragma GCC diagnostic ignored "-Wconversion"
-#include "../fuzz/fuzz_state.c" /* NOLINT(bugprone-suspicious-include): its corpus runs here as well */
 #include "cloutd/state.h"
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
-#include <dirent.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+
+#define HASH UINT64_C(0x4da10dd61a0116b0)
 
 static const uint8_t some_history[] = {1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
 
@@ -231,32 +230,4 @@ Test(state, the_hash_of_an_account_is_the_published_one)
          * vectors */
         cr_expect(eq(u64, account_hash("", 0), UINT64_C(0x2d06800538d394c2)));
         cr_expect(eq(u64, account_hash("alice", 5), HASH));
-}
-
-Test(state, the_fuzzers_corpus_passes)
-{
-        const char *folder = TEST_SOURCE_DIR "/fuzz/corpus/state";
-        DIR *dir = opendir(folder);
-        size_t n = 0;
-
-        cr_assert(ne(ptr, dir, NULL), "%s", folder);
-        for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
-                uint8_t bytes[4096];
-                char path[1024];
-                size_t len;
-                FILE *file;
-
-                if (entry->d_name[0] == '.')
-                        continue;
-                (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-                file = fopen(path, "rb");
-                cr_assert(ne(ptr, file, NULL), "%s", path);
-                len = fread(bytes, 1, sizeof bytes, file);
-                cr_assert(lt(sz, len, sizeof bytes), "%s is longer than this test reads", path);
-                (void)fclose(file);                                        /* only read */
-                cr_expect(eq(int, LLVMFuzzerTestOneInput(bytes, len), 0)); /* a find aborts */
-                n++;
-        }
-        (void)closedir(dir); /* only read */
-        cr_expect(lt(sz, 8, n), "%zu files", n);
 }
