@@ -358,7 +358,8 @@ void account_event(struct partition *p, uint32_t number, const struct parked_eve
         }
         /* Lines of one message have one offset: all of them are judged by the position from before the
          * message. */
-        if (record_load(&record->pos) > (uint64_t)event->offset && !(record->flags & RECORD_IN_BATCH)) {
+        if (RULE(POSITION) && record_load(&record->pos) > (uint64_t)event->offset &&
+            !(RULE(LINES_TOGETHER) && record->flags & RECORD_IN_BATCH)) {
                 if (event->act == ACT_COUNT)
                         lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
                 return;
@@ -487,7 +488,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
 
                         leave_salted(p->lane, id, record->id_len, load->salted);
                         gone = gone_find(&p->gone, load->salted);
-                        if (gone != NULL)
+                        if (RULE(GONE) && gone != NULL)
                                 state.pos = gone->pos;
                 }
         }
@@ -498,7 +499,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
                 const struct parked_event *event = &parking->events[i];
 
                 /* Whole messages were parked: all their lines are judged by the position that was loaded. */
-                if (event->offset > state.pos)
+                if (event->offset > state.pos || !RULE(POSITION))
                         apply(p, load->number, event);
                 else if (event->act == ACT_COUNT)
                         lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
@@ -506,7 +507,8 @@ void account_loaded(struct partition *p, struct sent_load *load)
         parking_free(p->lane, parking);
         /* Registered at an edge that has passed, or passes now: it must slide and be registered anew. */
         cold = record->cold;
-        if (cold->reg != 0 && cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
+        if (RULE(DUE_PASSED_ANEW) && cold->reg != 0 &&
+            cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
                 cold->reg = 0;
                 account_dirty(p, load->number);
         }

@@ -82,7 +82,7 @@ void board_encode(struct partition *p, struct sent_write *write, uint32_t write_
                         if (changed[w] || !has || unknown)
                                 put_member(p, w, &points[w], id, id_len, write_index);
                         write->boards |= (uint16_t)(1u << w);
-                } else if (has || unknown) {
+                } else if (RULE(BOARD_LEAVES_BELOW) && (has || unknown)) {
                         put_member(p, w, NULL, id, id_len, write_index);
                 }
         }
@@ -101,6 +101,8 @@ static void place_forget(struct partition *p, size_t window, struct floor *place
 void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t write_index)
 {
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
+                if (!RULE(FLOOR_FORGETS))
+                        break;
                 place_forget(p, w, &p->floors[w], id, id_len);
                 place_forget(p, w, &p->sweeps[w], id, id_len);
         }
@@ -206,11 +208,13 @@ static void put_floor(const struct partition *p, struct buf *out, const char *ki
 
 void board_put_own(struct partition *p, struct buf *out)
 {
+        static const struct floor none;
+
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
                 if (!(p->floors_unsaved >> w & 1))
                         continue;
                 put_floor(p, out, "floor:", w, &p->floors[w]);
-                put_floor(p, out, "sweep:", w, &p->sweeps[w]);
+                put_floor(p, out, "sweep:", w, RULE(BOARD_SWEEP_STORED) ? &p->sweeps[w] : &none);
         }
         if (p->pol_unsaved) {
                 resp_text(out, "pol");
@@ -280,15 +284,18 @@ static void apply_rules(struct partition *p, size_t w)
 
         if (view->card > 8 * k && kth4->set && (!floor->set || floor_cmp(kth4, floor) > 0)) {
                 *floor = *kth4;
-                p->floors_unsaved |= 1u << w;
+                if (RULE(BOARD_FLOOR_STORED))
+                        p->floors_unsaved |= 1u << w;
                 p->visit = 1;
         }
-        if (!sweep->set && floor->set && (!kth2->set || floor_cmp(kth2, floor) < 0)) {
+        if ((!sweep->set || !RULE(BOARD_ONE_SWEEP)) && floor->set &&
+            (!kth2->set || floor_cmp(kth2, floor) < 0)) {
                 int64_t points = floor->points == ABOVE_ALL ? 0 : floor->points / 2;
 
-                if (kth->set && kth->points / 2 < points)
+                if (kth->set && (kth->points / 2 < points || !RULE(BOARD_FLOOR_HALVES)))
                         points = kth->points / 2;
-                *sweep = *floor;
+                if (RULE(BOARD_FALLS_WITH_SWEEP))
+                        *sweep = *floor;
                 *floor = (struct floor){.set = points >= 1, .points = points};
                 p->floors_unsaved |= 1u << w;
                 p->visit = 1;
@@ -302,7 +309,7 @@ static bool is_exact(const struct partition *p, size_t w)
         if (!kth->set)
                 return !p->floors[w].set && !p->sweeps[w].set;
         return (!p->floors[w].set || floor_cmp(kth, &p->floors[w]) >= 0) &&
-               (!p->sweeps[w].set || floor_cmp(kth, &p->sweeps[w]) >= 0);
+               (!p->sweeps[w].set || floor_cmp(kth, &p->sweeps[w]) >= 0 || !RULE(BOARD_EXACT));
 }
 
 static void visit_residents(struct partition *p)

@@ -38,7 +38,8 @@ wall_ms_t due_edge(const struct partition *p, wall_ms_t change_ms)
 {
         const wall_ms_t before = passed(p);
 
-        return change_ms > before ? change_ms : scoring_next_edge(p->lane->scoring, before);
+        return change_ms > before || !RULE(DUE_NOT_PASSED) ? change_ms
+                                                           : scoring_next_edge(p->lane->scoring, before);
 }
 
 /* With `clock: record` time only moves while reading, so edges wait until there is nothing more to read. */
@@ -202,7 +203,7 @@ void due_members(struct partition *p, const struct reply *reply)
         }
         fire->cursor = strtoull(reply->element[0]->str, NULL, 10);
         if (fire->cursor == 0 && ++fire->scanning == fire->n_edges)
-                fire->phase = FIRE_WAIT;
+                fire->phase = RULE(DUE_SETS_LAST) ? FIRE_WAIT : FIRE_CLOSE;
 }
 
 void due_answered(struct partition *p)

@@ -71,7 +71,7 @@ static void put_wipe(struct partition *p, const struct record *record, const cha
         resp_bytes(&lane->out, key, key_len);
         store_expect(lane, EXPECT_WRITE, index, p);
         board_remove(p, id, id_len, index);
-        if (lane->now_ms < p->messy_until)
+        if (RULE(DUE_WIPE_ALL) && lane->now_ms < p->messy_until)
                 put_wipe_due(p, record->place, id, id_len, index);
         if (cold->reg != 0)
                 put_due(p, "SREM", cold->reg, id, id_len, index);
@@ -130,7 +130,8 @@ static wall_ms_t put_registration(struct partition *p, wall_ms_t registered, wal
 {
         const wall_ms_t edge = change != 0 ? due_edge(p, change) : 0;
 
-        if (edge == registered || (edge > registered && registered != 0))
+        if (edge == registered || (edge > registered && registered != 0) ||
+            (!RULE(DUE_EARLIER) && registered != 0 && edge != 0))
                 return registered;
         if (registered != 0)
                 put_due(p, "SREM", registered, id, id_len, index);
@@ -185,13 +186,13 @@ void account_encode(struct partition *p, uint32_t number)
                 registered = 0; /* wiped just before */
                 if (cold->history_len == 0)
                         return;
-        } else if (flags & RECORD_BOARDS && p->n_left > 0) {
+        } else if (RULE(RETURN_AFTER_BACK) && flags & RECORD_BOARDS && p->n_left > 0) {
                 /* Redis may be back in a time when the account had left; the opt-in will not be read again.
                  */
                 leave_salted(lane, id, id_len, write->salted);
                 put_optout(p, "SREM", write, index);
         }
-        write->at = lane->now_ms > cold->at ? lane->now_ms : cold->at;
+        write->at = lane->now_ms > cold->at || !RULE(AT_RISES) ? lane->now_ms : cold->at;
         history_tally(scoring, record->place, cold_history(cold), cold->history_len, write->at, &tally);
         for (size_t w = 0; w <= n_windows; w++) {
                 points[w] = scoring_points(scoring, tally.counts[w]);
@@ -306,12 +307,15 @@ void account_unwritten(struct partition *p, const struct sent_write *write, enum
         record->flags &= (uint16_t)~RECORD_INFLIGHT;
         /* To write more than has changed is always right; and what was unknown before it was sent is unknown
          * still. */
-        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW | RECORD_BOARDS;
+        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW;
+        if (RULE(BOARD_UNKNOWN_AFTER_LOST))
+                record->flags |= RECORD_BOARDS;
         if (how != UNWRITTEN_NOT) {
                 /* Where it is registered must be made so, whatever was executed. */
                 struct cold *cold = record->cold;
 
-                cold->reg = 0;
+                if (RULE(DUE_UNKNOWN_AFTER_LOST))
+                        cold->reg = 0;
                 p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         }
         if (write->returned && !(record->flags & RECORD_LEFT))

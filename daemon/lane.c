@@ -120,12 +120,16 @@ static void order_assign(struct partition *p, int64_t start)
         p->start = start;
         switch (p->phase) {
         case PARTITION_REVOKED:
+                if (!RULE(GIVEN_BACK_NO_CLAIM)) {
+                        partition_set_phase(p, PARTITION_UNCLAIMED);
+                        return;
+                }
                 /* Given back: nothing was counted in between, so it goes on as after a stall, without a
                  * claim. */
                 partition_set_phase(p, PARTITION_OWNED);
                 p->at_end = false;
                 p->claim_answered = true;
-                answer(p, ANSWER_CLAIMED, p->next);
+                answer(p, ANSWER_CLAIMED, RULE(GIVEN_BACK_AT_R) ? p->next : AT_KAFKAS_COMMIT);
                 return;
         case PARTITION_STOPPED: answer(p, ANSWER_CLAIMED, p->next); return;
         default:
@@ -147,6 +151,10 @@ static void order_revoke(struct partition *p)
                 p->stop_deadline_us = p->lane->now_us + REVOKE_FLUSH_US;
                 if (p->phase == PARTITION_OWNED)
                         partition_set_phase(p, PARTITION_REVOKED);
+                if (!RULE(KEEP_PARKED))
+                        partition_forget_wanted(p);
+                if (!RULE(KEEP_CUT) && p->cut_open)
+                        p->done = p->cut_next;
                 if (p->next > p->done)
                         partition_waits(p);
                 return;
@@ -260,7 +268,8 @@ static void evict(struct lane *lane)
                         if (number >= end)
                                 continue;
                         record = account_of(p, number);
-                        if (record_phase(record) != RECORD_CLEAN ||
+                        if ((record_phase(record) != RECORD_CLEAN &&
+                             (RULE(EVICT_CLEAN) || record_phase(record) != RECORD_DIRTY)) ||
                             record->flags &
                                     (RECORD_INFLIGHT | RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_IN_BATCH))
                                 continue;
@@ -270,7 +279,8 @@ static void evict(struct lane *lane)
                         }
                         excess -= RECORD_SHARE + (int64_t)account_cold_bytes(record);
                         account_remove(p, number);
-                        p->virgin = false;
+                        if (RULE(EVICTED_IS_LOADED))
+                                p->virgin = false;
                         lane_count(lane->telemetry, LANE_EVICTIONS, 1);
                 }
         }

@@ -16,6 +16,7 @@
 #include "cloutd/lane.h"
 #include "cloutd/table.h"
 #include "redis_link.h"
+#include "rules.h"
 
 #define REVOKE_FLUSH_US INT64_C(5000000)
 #define CHUNK_WRITES    512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
@@ -351,6 +352,8 @@ bool partition_low_is_due(const struct partition *p);
 bool partition_saved(
         const struct partition *p); /* nothing that was counted is missing in Redis, low included */
 void partition_new_token(struct partition *p);
+void partition_forget_wanted(struct partition *p);     /* accounts that wait to be loaded */
+int64_t partition_next_low(const struct partition *p); /* what the next EXEC may say */
 
 /* account.c */
 struct record *account_of(struct partition *p, uint32_t number);

@@ -125,7 +125,26 @@ static void clear_lists(struct partition *p)
         p->waiting_since_us = 0;
         p->n_samples = 0;
         due_forget(p);
-        sweep_forget(p);
+        if (p->phase != PARTITION_WENTBACK || RULE(BOARD_SWEEP_ANEW))
+                sweep_forget(p);
+}
+
+void partition_forget_wanted(struct partition *p)
+{
+        struct pipeline *pipeline = &p->lane->pipeline;
+
+        for (size_t i = 0; i < pipeline->n_loads; i++)
+                if (pipeline->loads[i].partition == p)
+                        pipeline->loads[i].partition = NULL;
+        for (uint32_t number = 1; number < table_end(p->table); number++) {
+                struct record *record = account_of(p, number);
+
+                if (record_phase(record) != RECORD_WANTED && record_phase(record) != RECORD_ASKED)
+                        continue;
+                partition_cut_resolved(p, record);
+                partition_fire_resolved(p, record);
+                account_remove(p, number);
+        }
 }
 
 void partition_forget(struct partition *p)
@@ -157,7 +176,10 @@ void partition_stop(struct partition *p, const char *reason_static)
 
 bool partition_counts(const struct partition *p)
 {
-        return p->phase == PARTITION_OWNED && !p->wants_stop && !p->lane->stopping && !p->seek_wanted;
+        if (!RULE(LOAD_AFTER_CLAIM) && p->phase == PARTITION_TAKEN)
+                return true;
+        return p->phase == PARTITION_OWNED && !p->wants_stop && !p->lane->stopping &&
+               !(p->seek_wanted && RULE(FETCHED_DROPPED));
 }
 
 bool partition_writes(const struct partition *p)
@@ -177,6 +199,8 @@ void partition_new_token(struct partition *p)
         static const char digits[] = "0123456789abcdef";
         uint8_t bytes[TOKEN_LEN / 2];
 
+        if (!RULE(NEW_TOKEN) && p->token_sent[0] != '\0')
+                return;
         p->lane->env->random(p->lane->env->ctx, bytes, sizeof bytes);
         for (size_t i = 0; i < sizeof bytes; i++) {
                 p->token_sent[2 * i] = digits[bytes[i] >> 4];
@@ -234,10 +258,10 @@ static void cut_open(struct partition *p)
         while (numbers_take(&p->dirty, &number))
                 if (record_phase(account_of(p, number)) == RECORD_DIRTY && cut_include(p, number))
                         numbers_add(&p->cut_queue, number);
-        for (size_t i = p->wanted.head; i < p->wanted.n; i++)
+        for (size_t i = p->wanted.head; RULE(CUT_TAKES_WANTED) && i < p->wanted.n; i++)
                 if (record_phase(account_of(p, p->wanted.at[i])) == RECORD_WANTED)
                         (void)cut_include(p, p->wanted.at[i]);
-        for (size_t i = 0; pipeline->under_way && i < pipeline->n_loads; i++)
+        for (size_t i = 0; RULE(CUT_TAKES_WANTED) && pipeline->under_way && i < pipeline->n_loads; i++)
                 if (pipeline->loads[i].partition == p)
                         (void)cut_include(p, pipeline->loads[i].number);
         for (size_t i = p->failed.head; i < p->failed.n; i++)
@@ -293,7 +317,8 @@ static void cut_step(struct partition *p)
         struct lane *lane = p->lane;
 
         if (p->cut_open && p->cut_pending == 0 &&
-            lane->env->letters_pending(lane->env->ctx, p->id, p->letters_slot ^ 1) == 0)
+            (!RULE(LETTERS_FIRST) ||
+             lane->env->letters_pending(lane->env->ctx, p->id, p->letters_slot ^ 1) == 0))
                 cut_close(p);
         if (!p->cut_open && p->waiting_since_us != 0) {
                 int64_t wait_us = lane->shared->conf->flush_interval_ms * 1000;
@@ -307,6 +332,17 @@ static void cut_step(struct partition *p)
                 if (hurried(p) || lane->now_us - p->waiting_since_us >= wait_us)
                         cut_open(p);
         }
+}
+
+/* The end of the last closed cut: never of the one whose accounts go with the same EXEC, or still wait. */
+int64_t partition_next_low(const struct partition *p)
+{
+        const bool last =
+                numbers_count(&p->cut_queue) + numbers_count(&p->wanted) + numbers_count(&p->failed) == 0;
+
+        if (p->cut_open && (!RULE(LOW_AFTER_CUT) || (!RULE(LOW_NOT_WITH_CUT) && last)))
+                return p->cut_next;
+        return p->done > p->low ? p->done : p->low;
 }
 
 /* Whether `low` should go out although no account does. */
@@ -340,7 +376,8 @@ static void adopt_own(struct partition *p, const struct reply *own)
         p->due = p->due_stored = field != NULL ? reply_integer(field, 0) : 0;
         field = reply_field(own, "messy");
         p->messy_until = p->messy_stored = field != NULL ? reply_integer(field, 0) : 0;
-        board_read_own(p, own);
+        if (p->phase == PARTITION_CLAIMING || RULE(BOARD_FLOOR_OF_REDIS))
+                board_read_own(p, own);
         memcpy(p->token, p->token_sent, sizeof p->token);
         p->next = p->done = p->low;
         p->low_since_us = 0;
@@ -369,7 +406,8 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
         if (p->claim_answered) {
                 p->seek_wanted = true;
         } else {
-                const struct answer answer = {ANSWER_CLAIMED, p->id, p->next};
+                const struct answer answer = {ANSWER_CLAIMED, p->id,
+                                              RULE(READ_FROM_LOW) ? p->next : AT_KAFKAS_COMMIT};
 
                 p->claim_answered = true;
                 p->lane->env->answer(p->lane->env->ctx, &answer);
@@ -396,6 +434,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
 
         /* Memory is kept: it is at least as new as what Redis still has.  Everything in it is to be written
          * again, and what waited for Redis is read again from the log. */
+        partition_forget_wanted(p);
         clear_lists(p);
         for (uint32_t number = 1; number < end; number++) {
                 struct record *record = account_of(p, number);
@@ -403,26 +442,29 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
 
                 record->flags &=
                         (uint16_t) ~(RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_INFLIGHT | RECORD_IN_BATCH);
-                if (phase == RECORD_WANTED || phase == RECORD_ASKED ||
-                    (phase != RECORD_FREE && account_is_nothing(record))) {
+                if (phase != RECORD_FREE && account_is_nothing(record)) {
                         account_remove(p, number);
                 } else if (phase != RECORD_FREE) {
                         struct cold *cold = record->cold;
 
-                        cold->reg = 0;
-                        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW | RECORD_BOARDS;
+                        if (RULE(DUE_UNKNOWN_AFTER_BACK))
+                                cold->reg = 0;
+                        record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW;
+                        if (RULE(BOARD_UNKNOWN_AFTER_BACK))
+                                record->flags |= RECORD_BOARDS;
                         record_set_phase(record, RECORD_CLEAN);
-                        account_dirty(p, number);
+                        if (RULE(DIRTY_AFTER_BACK))
+                                account_dirty(p, number);
                 }
         }
         adopt_own(p, own);
         p->epoch = (p->epoch > p->seen_epoch ? p->epoch : p->seen_epoch) + 1;
-        gone_clear(&p->gone);
-        gone_read(&p->gone, gone);
+        if (RULE(GONE_READ_AGAIN))
+                gone_read(&p->gone, gone);
         p->n_left = n_left;
         p->virgin = false;
         p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
-        p->seek_wanted = true;
+        p->seek_wanted = RULE(SEEK_AFTER_BACK);
         partition_waits(p);
         partition_set_phase(p, PARTITION_OWNED);
         log_line(LOG_LEVEL_NOTICE, "partition claimed again", "topic", "%s",
@@ -437,7 +479,8 @@ void partition_taken(struct partition *p, bool by_ourselves)
         uint32_t random;
         int64_t wait_us;
 
-        partition_forget(p);
+        if (RULE(DROP_WHEN_TAKEN))
+                partition_forget(p);
         p->epoch = 0;
         if (stopped)
                 return;
@@ -526,7 +569,7 @@ void partition_step(struct partition *p)
 
         if (p->phase == PARTITION_NONE)
                 return;
-        if (p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
+        if (RULE(CLAIM_AGAIN) && p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
                 partition_set_phase(p, PARTITION_UNCLAIMED);
         if (p->seek_wanted && p->phase == PARTITION_OWNED && lane->env->seek(lane->env->ctx, p->id, p->next))
                 p->seek_wanted = false;

@@ -157,7 +157,7 @@ static void put_reclaim(struct partition *p)
 
         put_identity(p, 4);
         put_pair(out, "epoch", (p->epoch > p->seen_epoch ? p->epoch : p->seen_epoch) + 1);
-        put_pair(out, "low", seen < p->next ? seen : p->next);
+        put_pair(out, "low", seen < p->next || !RULE(LOW_AT_MOST_R) ? seen : p->next);
         put_pair(out, "first", p->first);
         put_pair(out, "gen", p->gen);
         store_expect(lane, EXPECT_NOTHING, 0, p);
@@ -233,6 +233,15 @@ static void put_load(struct partition *p, uint32_t number)
         record_set_phase(record, RECORD_ASKED);
 }
 
+static void put_loads(struct partition *p)
+{
+        uint32_t number;
+
+        while (p->lane->pipeline.n_loads < CHUNK_LOADS && numbers_take(&p->wanted, &number))
+                if (record_phase(account_of(p, number)) == RECORD_WANTED)
+                        put_load(p, number);
+}
+
 static void put_own(struct partition *p)
 {
         struct lane *lane = p->lane;
@@ -244,7 +253,9 @@ static void put_own(struct partition *p)
                 p->due = lane->now_ms; /* nothing was ever registered before: no edge so far concerns anybody
                                         */
         p->due_sent = closing ? p->fire.until : p->due;
-        p->low_sent = p->done > p->low ? p->done : p->low;
+        if (!RULE(DUE_CURSOR_LAST) && p->fire.phase >= FIRE_SCAN)
+                p->due_sent = p->fire.until;
+        p->low_sent = partition_next_low(p);
         resp_command(out, 2 + 2 * (4 + (size_t)(p->due_sent != p->due_stored) + messy + board_own_pairs(p)));
         resp_bytes(out, "HSET", 4);
         resp_text(out, p->own_key);
@@ -271,8 +282,8 @@ static void put_partition(struct partition *p)
 
         due_requests(p);
         writes = p->cut_open && numbers_count(&p->cut_queue) > 0 && pipeline->n_writes < CHUNK_WRITES;
-        own = writes || partition_low_is_due(p) || (p->fire.phase == FIRE_CLOSE && p->fire.sent) ||
-              p->floors_unsaved != 0 || p->pol_unsaved;
+        own = (RULE(EXEC_WRITES_OWN) && writes) || partition_low_is_due(p) ||
+              (p->fire.phase == FIRE_CLOSE && p->fire.sent) || p->floors_unsaved != 0 || p->pol_unsaved;
         if (own && p->done > p->low)
                 leave_put_drops(p,
                                 p->done); /* with the `low` that passes them, and before new ones are set */
@@ -282,9 +293,7 @@ static void put_partition(struct partition *p)
                         account_encode(p, number);
         if (own)
                 put_own(p);
-        while (pipeline->n_loads < CHUNK_LOADS && numbers_take(&p->wanted, &number))
-                if (record_phase(account_of(p, number)) == RECORD_WANTED)
-                        put_load(p, number);
+        put_loads(p);
 }
 
 static bool has_work(const struct partition *p)
@@ -305,12 +314,21 @@ static bool wants_tail(const struct partition *p)
         return partition_writes(p) && (has_work(p) || now >= p->watch_due_us);
 }
 
+static void put_watch(struct lane *lane)
+{
+        resp_command(&lane->out, 1 + lane->pipeline.n_tail);
+        resp_text(&lane->out, RULE(WATCH_OWN) ? "WATCH" : "EXISTS");
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                if (p->watch_wanted)
+                        resp_text(&lane->out, p->own_key);
+}
+
 static void put_tail(struct lane *lane)
 {
         struct buf *out = &lane->out;
         struct pipeline *pipeline = &lane->pipeline;
 
-        put_plain(lane, "UNWATCH");
+        put_plain(lane, RULE(UNWATCH_FIRST) ? "UNWATCH" : "PING");
         pipeline->n_tail = 0;
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 p->watched = false;
@@ -318,13 +336,8 @@ static void put_tail(struct lane *lane)
                                   p->phase == PARTITION_WENTBACK;
                 pipeline->n_tail += p->watch_wanted;
         }
-        if (pipeline->n_tail == 0)
-                return;
-        resp_command(out, 1 + pipeline->n_tail);
-        resp_text(out, "WATCH");
-        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
-                if (p->watch_wanted)
-                        resp_text(out, p->own_key);
+        if (pipeline->n_tail > 0 && RULE(WATCH_BEFORE_GET))
+                put_watch(lane);
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 static const char *const fields[OWN_REPLIES] = {"token", "epoch", "seq", "low",
                                                                 "f",     "host",  "pid"};
@@ -337,6 +350,8 @@ static void put_tail(struct lane *lane)
                 for (size_t i = 0; i < OWN_REPLIES; i++)
                         resp_text(out, fields[i]);
         }
+        if (pipeline->n_tail > 0 && !RULE(WATCH_BEFORE_GET))
+                put_watch(lane);
 }
 
 /* Whoever was first goes last: a busy partition would leave no room to those behind it. */
@@ -369,6 +384,8 @@ static bool put_exec(struct lane *lane)
                 for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                         if (partition_writes(p) && p->watched && !p->unknown)
                                 put_partition(p);
+                        else if (partition_writes(p) ? !RULE(LOAD_GUARDED) : !RULE(LOAD_AFTER_CLAIM))
+                                put_loads(p);
                 board_requests(lane);
                 due_clock_requests(lane);
         }
@@ -400,7 +417,8 @@ static void send_next(struct lane *lane)
                         blind = blind && (p->phase != PARTITION_CLAIMING || p->claim_tries > CLAIM_WATCHED);
                 pipeline->blind = blind;
         } else {
-                pipeline->blind = false;
+                pipeline->blind =
+                        pipeline->has_exec && pipeline->kind == PIPELINE_RECLAIM && !RULE(RECLAIM_GUARDED);
         }
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                 wanted = wanted || (wants_tail(p) && (!p->watched || lane->now_us >= p->watch_due_us) &&
@@ -427,6 +445,7 @@ static void send_next(struct lane *lane)
 static void take_reply(struct lane *lane, const struct reply *reply)
 {
         struct pipeline *pipeline = &lane->pipeline;
+        const size_t first_own = RULE(WATCH_BEFORE_GET) ? 2 : 1; /* behind UNWATCH and WATCH */
         size_t i = pipeline->next_reply++;
 
         if (pipeline->blind) {
@@ -447,9 +466,9 @@ static void take_reply(struct lane *lane, const struct reply *reply)
                 if (!pipeline->has_exec)
                         pipeline->tail_at = 0;
                 i -= pipeline->tail_at;
-                if (i >= 2 && !pipeline->watch_refused) {
+                if (i >= first_own && i < first_own + pipeline->n_tail && !pipeline->watch_refused) {
                         struct partition *p = lane->partitions;
-                        size_t n = i - 2;
+                        size_t n = i - first_own;
 
                         while (!p->watch_wanted || n-- > 0)
                                 p = p->sibling;

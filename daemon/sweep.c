@@ -90,7 +90,8 @@ static bool scan_begin(struct sweeper *sweeper)
                 if (p->sweep_windows == 0 && !p->sweep_rescore)
                         continue;
                 p->sweep_phase = SWEEP_SCANNING;
-                p->visit = 1; /* residents are looked at in memory (board_step) */
+                if (RULE(BOARD_SWEEP_RESIDENTS))
+                        p->visit = 1; /* they are looked at in memory (board_step) */
                 any = true;
         }
         sweeper->cursor = 0;
@@ -122,7 +123,7 @@ static void settle(struct partition *p)
                 p->sweep_settles = p->cuts_opened + 1; /* whom the visit makes dirty belongs to it */
                 return;
         }
-        if (p->cuts_closed < p->sweep_settles && !nothing)
+        if (RULE(BOARD_SWEEP_SETTLES) && p->cuts_closed < p->sweep_settles && !nothing)
                 return;
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++)
                 if (p->sweep_windows >> w & 1)
@@ -243,7 +244,8 @@ static void hint(struct sweeper *sweeper, const char *id, size_t id_len, const s
         if (number != 0) {
                 /* Loads look after those on their way.  Who is there is looked at now: it may be evicted
                  * before board_step() comes by. */
-                board_check(p, number);
+                if (RULE(BOARD_SWEEP_RESIDENTS))
+                        board_check(p, number);
                 return;
         }
         for (size_t w = 0; w <= scoring->n_windows; w++)
@@ -311,7 +313,8 @@ static void take_hints(struct sweeper *sweeper)
         for (size_t i = 0; i < sweeper->n_tokens; i++) {
                 const struct reply *token = sweeper->page[i];
 
-                if (!reply_is_string(token) || strcmp(token->str, sweeper->tokens[i]->token) != 0) {
+                if (RULE(BOARD_SAME_SERVER) &&
+                    (!reply_is_string(token) || strcmp(token->str, sweeper->tokens[i]->token) != 0)) {
                         scan_failed(sweeper, "another server, or another owner");
                         return;
                 }

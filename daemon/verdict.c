@@ -21,7 +21,9 @@ void exec_undone(struct lane *lane, bool unknown)
         struct pipeline *pipeline = &lane->pipeline;
 
         for (size_t i = 0; i < pipeline->n_writes; i++)
-                if (pipeline->writes[i].partition != NULL)
+                if (pipeline->writes[i].partition != NULL && unknown && !RULE(UNKNOWN_IS_NOT_DONE))
+                        account_written(pipeline->writes[i].partition, &pipeline->writes[i]);
+                else if (pipeline->writes[i].partition != NULL)
                         account_unwritten(pipeline->writes[i].partition, &pipeline->writes[i],
                                           unknown ? UNWRITTEN_UNKNOWN : UNWRITTEN_NOT);
         for (size_t i = 0; i < pipeline->n_loads; i++)
@@ -142,7 +144,8 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                 switch ((enum expect_kind)expect->kind) {
                 case EXPECT_WRITE:
-                        if (p != NULL && reply_is_error(reply) && !pipeline->writes[expect->index].failed) {
+                        if (RULE(EACH_REPLY) && p != NULL && reply_is_error(reply) &&
+                            !pipeline->writes[expect->index].failed) {
                                 pipeline->writes[expect->index].failed = true;
                                 log_failed_write(p, &pipeline->writes[expect->index], reply);
                         }
@@ -248,6 +251,23 @@ static void judge_unclaimed(struct partition *p, const struct reply *f)
         p->lane->env->answer(p->lane->env->ctx, &(struct answer){ANSWER_REFUSED, p->id, 0});
 }
 
+enum verdict { VERDICT_CURRENT, VERDICT_WENT_BACK, VERDICT_TAKEN, VERDICT_LATE_BYTES /* of our own */ };
+
+static enum verdict verdict_of(const struct partition *p, const struct reply *token, int64_t epoch,
+                               int64_t seq)
+{
+        const bool ours = reply_is_string(token) &&
+                          (RULE(RANDOM_TOKEN) ? strcmp(token->str, p->token) == 0 : epoch == p->epoch);
+
+        if (!reply_is_string(token) || epoch < p->epoch || (ours && seq < p->seq))
+                return RULE(JUDGE_BACK) ? VERDICT_WENT_BACK : VERDICT_CURRENT;
+        if (!ours)
+                return RULE(JUDGE_TAKEN) ? VERDICT_TAKEN : VERDICT_CURRENT;
+        if (seq > p->seq + p->unknown)
+                return RULE(JUDGE_LATE_BYTES) ? VERDICT_LATE_BYTES : VERDICT_CURRENT;
+        return VERDICT_CURRENT;
+}
+
 static void went_back(struct partition *p, int64_t epoch, int64_t low)
 {
         if (p->phase == PARTITION_REVOKED || p->phase == PARTITION_STOPPED)
@@ -260,7 +280,6 @@ void own_judge(struct partition *p, const struct reply *reply)
 {
         const struct reply *token;
         int64_t epoch, seq, low;
-        bool ours;
 
         if (reply->type != REDIS_REPLY_ARRAY || reply->len != OWN_REPLIES) {
                 p->watched = false;
@@ -284,24 +303,25 @@ void own_judge(struct partition *p, const struct reply *reply)
         seq = reply_integer(reply->element[2], -1);
         low = reply_integer(reply->element[3], -1);
         p->watched = true;
-        ours = reply_is_string(token) && strcmp(token->str, p->token) == 0;
-        if (!reply_is_string(token) || epoch < p->epoch || (ours && seq < p->seq)) {
-                went_back(p, epoch, low);
-        } else if (!ours) {
+        switch (verdict_of(p, token, epoch, seq)) {
+        case VERDICT_WENT_BACK: went_back(p, epoch, low); break;
+        case VERDICT_TAKEN: {
                 const struct reply *host = reply->element[5], *pid = reply->element[6];
 
                 log_line(LOG_LEVEL_NOTICE, "another owner", "partition", "%d", p->id, "host", "%s",
                          reply_is_string(host) ? host->str : "?", "pid", "%s",
                          reply_is_string(pid) ? pid->str : "?", NULL);
                 partition_taken(p, false);
-        } else if (seq == p->seq || (seq == p->seq + 1 && p->unknown)) {
+                break;
+        }
+        case VERDICT_LATE_BYTES: partition_taken(p, true); break;
+        case VERDICT_CURRENT:
                 if (seq > p->seq && low > p->low)
                         p->low = low; /* the EXEC whose reply was lost did run */
                 p->seq = seq;
                 p->unknown = false;
                 if (p->phase == PARTITION_WENTBACK)
                         partition_set_phase(p, PARTITION_OWNED); /* and came forward again */
-        } else {
-                partition_taken(p, true); /* bytes of our own that came late */
+                break;
         }
 }
