@@ -159,8 +159,8 @@ void account_encode(struct partition *p, uint32_t number)
         int64_t points[WINDOWS_MAX];
         bool changed[WINDOWS_MAX];
         wall_ms_t registered;
-        uint8_t *packed;
-        size_t n_fields, key_len, header;
+        uint8_t rows[TALLY_BYTES], *packed;
+        size_t rows_len, n_fields, key_len, header;
         const char *key;
         bool set_next, drop_next, write_pol;
 
@@ -241,13 +241,17 @@ void account_encode(struct partition *p, uint32_t number)
                 resp_text(out, scoring->policy_version);
         }
         resp_text(out, p->source_field);
-        lane_scratch_room(lane, cold->history_len + STATE_OVERHEAD);
+        rows_len = tally_pack(scoring, &tally, rows);
+        lane_scratch_room(lane, rows_len + cold->history_len + STATE_OVERHEAD);
         packed = lane->scratch;
         header = state_pack(&(struct state){.gen = p->gen,
                                             .pos = write->pos,
                                             .at = write->at,
                                             .reg = write->reg,
                                             .boards = write->boards,
+                                            .next = tally.next_ms,
+                                            .rows = rows,
+                                            .rows_len = rows_len,
                                             .history = cold_history(cold),
                                             .history_len = cold->history_len},
                             hash, packed);

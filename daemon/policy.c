@@ -35,7 +35,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define F_MEANING    1
+#define F_MEANING    2
 #define NAME_MAX_LEN 255
 #define TYPES_MAX    1000 /* in a rule: each is compared with all others */
 

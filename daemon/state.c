@@ -25,6 +25,11 @@ size_t state_pack(const struct state *state, uint64_t hash, uint8_t *out)
         p = leb_put(p, (uint64_t)state->at);
         p = leb_put(p, (uint64_t)state->reg);
         p = leb_put(p, state->boards);
+        p = leb_put(p, (uint64_t)state->next);
+        p = leb_put(p, state->rows_len);
+        if (state->rows_len != 0)
+                memcpy(p, state->rows, state->rows_len);
+        p += state->rows_len;
         if (state->history_len != 0)
                 memcpy(p, state->history, state->history_len);
         p += state->history_len;
@@ -37,10 +42,10 @@ size_t state_pack(const struct state *state, uint64_t hash, uint8_t *out)
 enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, struct state *ret_state)
 {
         const uint8_t *p = data, *end;
-        uint64_t v[5];
+        uint64_t v[7];
         uint32_t check = 0;
 
-        if (len < 1 + 5 + 4 || data[0] != STATE_VERSION)
+        if (len < 1 + 7 + 4 || data[0] != STATE_VERSION)
                 return CLOUTD_ECORRUPT;
         end = data + len - 4;
         for (int i = 0; i < 4; i++)
@@ -48,12 +53,12 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
         if (check != check_value(data, len - 4, hash))
                 return CLOUTD_ECORRUPT;
         p++;
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 7; i++) {
                 p = leb_get_checked(p, end, &v[i]);
                 if (p == NULL || v[i] > INT64_MAX)
                         return CLOUTD_ECORRUPT;
         }
-        if (v[0] > UINT32_MAX || v[4] > UINT32_MAX)
+        if (v[0] > UINT32_MAX || v[4] > UINT32_MAX || v[6] > (uint64_t)(end - p))
                 return CLOUTD_ECORRUPT;
         *ret_state = (struct state){
                 .gen = (uint32_t)v[0],
@@ -61,8 +66,11 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
                 .at = (wall_ms_t)v[2],
                 .reg = (wall_ms_t)v[3],
                 .boards = (uint32_t)v[4],
-                .history = p,
-                .history_len = (size_t)(end - p),
+                .next = (wall_ms_t)v[5],
+                .rows = p,
+                .rows_len = (size_t)v[6],
+                .history = p + v[6],
+                .history_len = (size_t)(end - p) - (size_t)v[6],
         };
         return CLOUTD_OK;
 }

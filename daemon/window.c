@@ -266,6 +266,15 @@ void history_tally(const struct scoring *scoring, unsigned place, const uint8_t 
         ret_tally->next_ms = next == INT64_MAX ? 0 : next;
 }
 
+size_t tally_pack(const struct scoring *scoring, const struct tally *tally, uint8_t *out)
+{
+        uint8_t *p = out;
+
+        for (size_t w = 0; w < scoring->n_windows; w++)
+                p = row_put(p, tally->counts[w], scoring->n_cells);
+        return (size_t)(p - out);
+}
+
 int64_t scoring_points(const struct scoring *scoring, const int64_t *counts)
 {
         __int128 sum = 0; /* 16 cells of 2^49 * 10080 buckets * 10^6 points do not fit 64 bits */

@@ -99,6 +99,11 @@ struct tally {
 void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    wall_ms_t at, struct tally *ret_tally);
 
+/* The rows of all windows but "all", one behind the other, each as a history's totals: to @out, which has room for
+ * TALLY_BYTES.  Returns their length. */
+#define TALLY_BYTES ((size_t)CONF_WINDOWS_MAX * (3 + POLICY_CELLS_MAX * 10))
+size_t tally_pack(const struct scoring *scoring, const struct tally *tally, uint8_t *out);
+
 /* Points of a row of counts, by the policy's table; stops at INT64_MAX and INT64_MIN instead of wrapping. */
 int64_t scoring_points(const struct scoring *scoring, const int64_t *counts);
 

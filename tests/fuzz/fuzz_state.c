@@ -98,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < CHECK_BYTES; i++)
                 sealed[len - CHECK_BYTES + i] = (uint8_t)(check >> (8 * i));
         if (state_unpack(sealed, len, HASH, &state) == CLOUTD_OK) {
-                again = malloc(state.history_len + STATE_OVERHEAD);
+                again = malloc(state.rows_len + state.history_len + STATE_OVERHEAD);
                 CHECK(again != NULL);
                 CHECK(state_pack(&state, HASH, again) == len && memcmp(again, sealed, len) == 0);
                 free(again);

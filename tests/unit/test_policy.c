@@ -580,7 +580,7 @@ Test(policy, windows_and_clock_skew_shape_the_counts_the_headline_does_not)
 Test(policy, f_is_the_hash_of_the_lines_that_are_documented)
 {
         static const char lines[] =
-                "f 1\nmax_clock_skew_ms 300000\nwindow 86400000 3600000\nwindow 2592000000 86400000\n"
+                "f 2\nmax_clock_skew_ms 300000\nwindow 86400000 3600000\nwindow 2592000000 86400000\n"
                 "rule\ntype 1 a\ntype 2 bb\nover -1\nover 5\nrule\ntype 1 c\nover -1\n";
         struct policy *policy =
                 load("name: p\nrules:\n"

@@ -15,6 +15,7 @@
 
 #define HASH UINT64_C(0x4da10dd61a0116b0)
 
+static const uint8_t some_rows[] = {0, 1, 2};
 static const uint8_t some_history[] = {1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
 
 static uint8_t *exact_copy(const uint8_t *bytes, size_t len)
@@ -30,7 +31,7 @@ static uint8_t *exact_copy(const uint8_t *bytes, size_t len)
 /* Pack into a buffer of the room that the header asks for, and return one of the exact size. */
 static uint8_t *pack(const struct state *state, uint64_t hash, size_t *ret_len)
 {
-        uint8_t *room = malloc(state->history_len + STATE_OVERHEAD), *packed;
+        uint8_t *room = malloc(state->rows_len + state->history_len + STATE_OVERHEAD), *packed;
 
         cr_assert(ne(ptr, room, NULL));
         *ret_len = state_pack(state, hash, room);
@@ -61,6 +62,9 @@ Test(state, what_is_packed_comes_back)
                   .at = 1718000000123,
                   .reg = 1718000040000,
                   .boards = 5,
+                  .next = 1718000050000,
+                  .rows = some_rows,
+                  .rows_len = sizeof some_rows,
                   .history = some_history,
                   .history_len = sizeof some_history}},
                 {"an account that left: a position and no history",
@@ -71,6 +75,9 @@ Test(state, what_is_packed_comes_back)
                   .at = INT64_MAX,
                   .reg = INT64_MAX,
                   .boards = UINT32_MAX,
+                  .next = INT64_MAX,
+                  .rows = some_rows,
+                  .rows_len = sizeof some_rows,
                   .history = some_history,
                   .history_len = sizeof some_history}},
         };
@@ -81,13 +88,18 @@ Test(state, what_is_packed_comes_back)
                 size_t len;
                 uint8_t *packed = pack(want, HASH, &len);
 
-                cr_expect(le(sz, len, want->history_len + STATE_OVERHEAD), "%s", rows[i].why);
+                cr_expect(le(sz, len, want->rows_len + want->history_len + STATE_OVERHEAD), "%s",
+                          rows[i].why);
                 cr_assert(eq(int, state_unpack(packed, len, HASH, &got), CLOUTD_OK), "%s", rows[i].why);
                 cr_expect(eq(u32, got.gen, want->gen), "%s", rows[i].why);
                 cr_expect(eq(i64, got.pos, want->pos), "%s", rows[i].why);
                 cr_expect(eq(i64, got.at, want->at), "%s", rows[i].why);
                 cr_expect(eq(i64, got.reg, want->reg), "%s", rows[i].why);
                 cr_expect(eq(u32, got.boards, want->boards), "%s", rows[i].why);
+                cr_expect(eq(i64, got.next, want->next), "%s", rows[i].why);
+                cr_assert(eq(sz, got.rows_len, want->rows_len), "%s", rows[i].why);
+                cr_expect(want->rows_len == 0 || memcmp(got.rows, want->rows, want->rows_len) == 0, "%s",
+                          rows[i].why);
                 cr_assert(eq(sz, got.history_len, want->history_len), "%s", rows[i].why);
                 cr_expect(want->history_len == 0 ||
                                   memcmp(got.history, want->history, want->history_len) == 0,
@@ -103,9 +115,12 @@ Test(state, the_bytes_are_those_of_the_documented_form)
                                     .at = 5,
                                     .reg = 6,
                                     .boards = 1,
+                                    .next = 7,
+                                    .rows = some_rows,
+                                    .rows_len = sizeof some_rows,
                                     .history = some_history,
                                     .history_len = sizeof some_history};
-        const uint8_t want[] = {STATE_VERSION, 3, 0xac, 0x02, 5, 6, 1, 1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
+        const uint8_t want[] = {2, 3, 0xac, 0x02, 5, 6, 1, 7, 3, 0, 1, 2, 1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
         uint8_t sealed[sizeof want + 4];
         size_t len;
         uint8_t *packed = pack(&state, HASH, &len);
@@ -125,6 +140,9 @@ Test(state, every_flipped_bit_is_found)
                                     .at = 1718000000123,
                                     .reg = 1718000040000,
                                     .boards = 9,
+                                    .next = 1718000040000,
+                                    .rows = some_rows,
+                                    .rows_len = sizeof some_rows,
                                     .history = some_history,
                                     .history_len = sizeof some_history};
         size_t len;
@@ -184,30 +202,40 @@ Test(state, what_no_version_of_ours_wrote_is_refused)
                 uint8_t bytes[40];
                 enum cloutd_err want;
         } rows[] = {
-                {"the shortest there is", 6, {1, 0, 0, 0, 0, 0}, CLOUTD_OK},
-                {"version 0", 6, {0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"a version to come", 6, {2, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"a number short", 5, {1, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"the last number runs into the check value", 6, {1, 0, 0, 0, 0, 0x80}, CLOUTD_ECORRUPT},
-                {"a zero in two bytes", 7, {1, 0x80, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"gen is 2^32 - 1", 10, {1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0}, CLOUTD_OK},
-                {"gen is 2^32", 10, {1, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"boards are 2^32", 10, {1, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x10}, CLOUTD_ECORRUPT},
+                {"the shortest there is", 8, {2, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_OK},
+                {"version 0", 8, {0, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"the version before: without rows", 8, {1, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"a version to come", 8, {3, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"a number short", 7, {2, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"the last number runs into the check value",
+                 8,
+                 {2, 0, 0, 0, 0, 0, 0, 0x80},
+                 CLOUTD_ECORRUPT},
+                {"the rows fill it", 9, {2, 0, 0, 0, 0, 0, 0, 1, 0}, CLOUTD_OK},
+                {"the rows run into the check value", 9, {2, 0, 0, 0, 0, 0, 0, 2, 0}, CLOUTD_ECORRUPT},
+                {"a zero in two bytes", 9, {2, 0x80, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"gen is 2^32 - 1", 12, {2, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0, 0}, CLOUTD_OK},
+                {"gen is 2^32", 12, {2, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"boards are 2^32", 12, {2, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0}, CLOUTD_ECORRUPT},
                 {"pos + 1 is 2^63 - 1",
-                 14,
-                 {1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0},
+                 16,
+                 {2, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0},
                  CLOUTD_OK},
                 {"pos + 1 is 2^63",
-                 15,
-                 {1, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 0, 0, 0},
+                 17,
+                 {2, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 0, 0, 0, 0, 0},
                  CLOUTD_ECORRUPT},
                 {"at is 2^64 - 1",
-                 15,
-                 {1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0},
+                 17,
+                 {2, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0},
                  CLOUTD_ECORRUPT},
                 {"reg is 2^64",
-                 15,
-                 {1, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2, 0},
+                 17,
+                 {2, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2, 0, 0, 0},
+                 CLOUTD_ECORRUPT},
+                {"rows of 2^63 - 1 bytes",
+                 16,
+                 {2, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
                  CLOUTD_ECORRUPT},
         };
 

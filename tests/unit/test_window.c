@@ -847,3 +847,29 @@ Test(window, points_stop_at_the_ends_of_64_bits)
                 cr_expect(eq(i64, scoring_points(&scoring, counts), rows[i].want), "%s", rows[i].why);
         }
 }
+
+/* --- rows --- */
+
+Test(window, the_rows_of_a_tally_are_the_documented_bytes)
+{
+        struct scoring scoring = {.n_windows = 3, .n_cells = 3};
+        const struct tally tally = {.counts = {{0, 0, 0}, {-1, 0, 64}, {1, 2, 0}, {9, 9, 9}}};
+        /* a mask, then zigzag counts; the row of "all" is not among them */
+        const uint8_t want[] = {0, 5, 1, 0x80, 0x01, 3, 2, 4};
+        uint8_t got[TALLY_BYTES];
+
+        cr_assert(eq(sz, tally_pack(&scoring, &tally, got), sizeof want));
+        cr_expect(eq(int, memcmp(got, want, sizeof want), 0));
+}
+
+Test(window, the_widest_rows_fit_their_room)
+{
+        struct scoring scoring = {.n_windows = CONF_WINDOWS_MAX, .n_cells = POLICY_CELLS_MAX};
+        static struct tally tally;
+        uint8_t got[TALLY_BYTES];
+
+        for (size_t w = 0; w < WINDOWS_MAX; w++)
+                for (size_t c = 0; c < POLICY_CELLS_MAX; c++)
+                        tally.counts[w][c] = INT64_MIN;
+        cr_expect(eq(sz, tally_pack(&scoring, &tally, got), sizeof got));
+}
