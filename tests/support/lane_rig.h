@@ -16,6 +16,7 @@
 #include "cloutd/conf.h"
 #include "cloutd/policy.h"
 #include "cloutd/state.h"
+#include "story.h"
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -32,29 +33,12 @@
 #include <unistd.h>
 
 #define RIG_PARTITIONS   2
-#define RIG_LINES        6
 #define RIG_STEP_US      INT64_C(5000)
 #define RIG_START_MS     INT64_C(1718000000000)
 #define RIG_HOUR_MS      INT64_C(3600000)
 #define RIG_DAY_MS       INT64_C(86400000)
 #define RIG_SETTLE_STEPS 20000
 #define RIG_QUIET_STEPS  450
-
-/* What an event asks for, as the oracle needs it. */
-struct rig_event {
-        enum { RIG_RETWEET, RIG_FOLLOW, RIG_LEAVE, RIG_RETURN } kind;
-        int account;
-        int64_t followers;
-        wall_ms_t ts_ms;
-        bool undo;
-};
-
-struct rig_message {
-        struct rig_event events[RIG_LINES];
-        int n;
-        wall_ms_t record_ms;
-        char *text;
-};
 
 struct rig {
         char folder[64];
@@ -64,7 +48,7 @@ struct rig {
         struct conf *conf;
         struct policy *policy;
         struct {
-                struct rig_message *messages;
+                struct story_message *messages;
                 int n, cap;
         } log[RIG_PARTITIONS];
         wall_ms_t wall_ms;
@@ -197,12 +181,7 @@ static void rig_configure(struct rig *rig, const char *more, int retweet)
 
         (void)policy_free(rig->policy);
         (void)conf_free(rig->conf);
-        (void)snprintf(text, sizeof text,
-                       "name: test\nrules:\n  - name: retweet\n    types: [retweet]\n    tiers:\n"
-                       "      - {points: %d}\n      - {followers_over: 10000, points: 25}\n"
-                       "      - {followers_over: 100000, points: 50}\n"
-                       "  - name: follow\n    types: [follow]\n    tiers: [{points: 1}]\n",
-                       retweet);
+        (void)snprintf(text, sizeof text, STORY_POLICY, retweet);
         rig_write(rig, "policy.yaml", text);
         (void)snprintf(text, sizeof text,
                        "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\nredis: {address: 'unix:%s'}\n"
@@ -282,30 +261,26 @@ static int rig_partition_of(int account)
         return account % RIG_PARTITIONS;
 }
 
-static char *rig_text(const struct rig_event *events, int n)
+static char *rig_text(const struct story_event *events, int n)
 {
-        static const char *const types[] = {"retweet", "follow", "optout", "optin"};
-        char *text = NULL, name[ACCOUNT_ID_MAX + 1];
+        char *text = NULL, name[ACCOUNT_ID_MAX + 1], line[ACCOUNT_ID_MAX + 200];
         size_t len = 0;
         FILE *out = open_memstream(&text, &len);
 
         cr_assert_not_null(out);
-        for (int i = 0; i < n; i++)
-                (void)fprintf(out,
-                              "%s{\"type\":\"%s\",\"actor\":\"someone\",\"actor_followers\":%" PRId64
-                              ",\"target\":\"%s\",\"ts\":%" PRId64 ",\"undo\":%s}",
-                              i > 0 ? "\n" : "", types[events[i].kind], events[i].followers,
-                              rig_name(events[i].account, name), events[i].ts_ms,
-                              events[i].undo ? "true" : "false");
+        for (int i = 0; i < n; i++) {
+                (void)story_line(line, sizeof line, &events[i], rig_name(events[i].account, name));
+                (void)fprintf(out, "%s%s", i > 0 ? "\n" : "", line);
+        }
         cr_assert_eq(fclose(out), 0);
         return text;
 }
 
 /* Append a message of @n lines, all for accounts of one partition. */
-static void rig_append(struct rig *rig, const struct rig_event *events, int n)
+static void rig_append(struct rig *rig, const struct story_event *events, int n)
 {
         const int p = rig_partition_of(events[0].account);
-        struct rig_message *message;
+        struct story_message *message;
 
         if (rig->log[p].n == rig->log[p].cap) {
                 rig->log[p].cap = rig->log[p].cap * 2 + 64;
@@ -323,30 +298,31 @@ static void rig_append(struct rig *rig, const struct rig_event *events, int n)
 
 static void rig_count(struct rig *rig, int account)
 {
-        rig_append(rig, &(struct rig_event){.kind = RIG_RETWEET, .account = account, .ts_ms = rig->wall_ms},
+        rig_append(rig,
+                   &(struct story_event){.kind = STORY_RETWEET, .account = account, .ts_ms = rig->wall_ms},
                    1);
 }
 
 static void rig_do_to(struct rig *rig, int kind, int account)
 {
-        rig_append(rig, &(struct rig_event){.kind = kind, .account = account, .ts_ms = rig->wall_ms}, 1);
+        rig_append(rig, &(struct story_event){.kind = kind, .account = account, .ts_ms = rig->wall_ms}, 1);
 }
 
-static struct rig_event rig_random_event(struct rig *rig, int account)
+static struct story_event rig_random_event(struct rig *rig, int account)
 {
         static const int64_t followers[] = {0, 10000, 10001, 100000, 100001};
-        struct rig_event event = {.kind = rig_below(rig, 3) == 0 ? RIG_FOLLOW : RIG_RETWEET,
-                                  .account = account,
-                                  .followers = followers[rig_below(rig, 5)],
-                                  .ts_ms = rig->wall_ms -
-                                           (wall_ms_t)(rig_random(rig) % (uint64_t)(3 * RIG_DAY_MS)),
-                                  .undo = rig_below(rig, 8) == 0};
+        struct story_event event = {.kind = rig_below(rig, 3) == 0 ? STORY_FOLLOW : STORY_RETWEET,
+                                    .account = account,
+                                    .followers = followers[rig_below(rig, 5)],
+                                    .ts_ms = rig->wall_ms -
+                                             (wall_ms_t)(rig_random(rig) % (uint64_t)(3 * RIG_DAY_MS)),
+                                    .undo = rig_below(rig, 8) == 0};
         const int what = rig_below(rig, 24);
 
         if (what == 0)
-                event.kind = RIG_LEAVE;
+                event.kind = STORY_LEAVE;
         else if (what < 3)
-                event.kind = RIG_RETURN;
+                event.kind = STORY_RETURN;
         else if (what < 12)
                 event.ts_ms = rig->wall_ms;
         else if (what == 12)
@@ -356,8 +332,8 @@ static struct rig_event rig_random_event(struct rig *rig, int account)
 
 static void rig_random_message(struct rig *rig)
 {
-        struct rig_event events[RIG_LINES];
-        const int n = rig_below(rig, 4) == 0 ? 2 + rig_below(rig, RIG_LINES - 1) : 1;
+        struct story_event events[STORY_LINES];
+        const int n = rig_below(rig, 4) == 0 ? 2 + rig_below(rig, STORY_LINES - 1) : 1;
         const int account = rig_below(rig, rig->n_accounts);
 
         for (int i = 0; i < n; i++) {
@@ -372,55 +348,7 @@ static void rig_random_message(struct rig *rig)
 
 /* ---- the oracle ---- */
 
-struct rig_score {
-        bool left;
-        int64_t counts[WINDOWS_MAX][4];
-        int64_t points[WINDOWS_MAX];
-        wall_ms_t next; /* 0: none */
-};
-
-static int64_t rig_bucket(const struct rig *rig, int window, uint64_t hash, wall_ms_t at)
-{
-        const int64_t length = rig->conf->windows[window].bucket_ms;
-
-        return (at + (wall_ms_t)(hash % 60) * (length / 60)) / length;
-}
-
-static void rig_naive_event(const struct rig *rig, const struct rig_message *message,
-                            const struct rig_event *event, uint64_t hash, struct rig_score *score)
-{
-        const size_t all = rig->conf->n_windows;
-        const int cell = event->kind == RIG_FOLLOW   ? 3
-                         : event->followers > 100000 ? 2
-                         : event->followers > 10000  ? 1
-                                                     : 0;
-        const int delta = event->undo ? -1 : 1;
-
-        if (event->kind == RIG_LEAVE) {
-                memset(score, 0, sizeof *score);
-                score->left = true;
-                return;
-        }
-        if (event->kind == RIG_RETURN) {
-                score->left = false;
-                return;
-        }
-        if (score->left)
-                return;
-        score->counts[all][cell] += delta;
-        if (event->ts_ms < message->record_ms - conf_longest_window_ms(rig->conf))
-                return;
-        for (int w = 0; w < (int)all; w++) {
-                const int64_t n = rig->conf->windows[w].length_ms / rig->conf->windows[w].bucket_ms;
-                const int64_t now = rig_bucket(rig, w, hash, rig->wall_ms);
-                const int64_t then = rig_bucket(rig, w, hash, event->ts_ms);
-
-                if (then > now - n && then <= now)
-                        score->counts[w][cell] += delta;
-        }
-}
-
-static void rig_naive(const struct rig *rig, int account, struct rig_score *score)
+static void rig_naive(const struct rig *rig, int account, struct story_score *score)
 {
         const int p = rig_partition_of(account);
         char buf[ACCOUNT_ID_MAX + 1];
@@ -431,19 +359,12 @@ static void rig_naive(const struct rig *rig, int account, struct rig_score *scor
         for (int i = 0; i < rig->log[p].n; i++)
                 for (int e = 0; e < rig->log[p].messages[i].n; e++)
                         if (rig->log[p].messages[i].events[e].account == account)
-                                rig_naive_event(rig, &rig->log[p].messages[i],
-                                                &rig->log[p].messages[i].events[e], hash, score);
-        for (size_t w = 0; w <= rig->conf->n_windows; w++)
-                for (int c = 0; c < 4; c++)
-                        score->points[w] += score->counts[w][c] * rig->policy->cells[c].points;
+                                story_count(rig->conf, rig->log[p].messages[i].record_ms,
+                                            &rig->log[p].messages[i].events[e], hash, rig->wall_ms, score);
+        story_points(rig->conf, rig->policy, score);
 }
 
 /* ---- Redis against the oracle ---- */
-
-static const char *rig_window(const struct rig *rig, size_t w)
-{
-        return w < rig->conf->n_windows ? rig->conf->windows[w].name : "all";
-}
 
 static const char *rig_field(const redisReply *hash, const char *field)
 {
@@ -453,20 +374,9 @@ static const char *rig_field(const redisReply *hash, const char *field)
         return NULL;
 }
 
-/* Everything taken back: zeros or nothing may show. */
-static bool rig_is_zero(const struct rig_score *score)
-{
-        int64_t any = 0;
-
-        for (size_t w = 0; w < WINDOWS_MAX; w++)
-                for (int c = 0; c < 4; c++)
-                        any |= score->counts[w][c];
-        return any == 0;
-}
-
 static void rig_compare_account(struct rig *rig, int account, const char *when)
 {
-        struct rig_score score;
+        struct story_score score;
         char name[ACCOUNT_ID_MAX + 1], cells[100], key[ACCOUNT_ID_MAX + 20];
         redisReply *hash;
         const char *value;
@@ -475,15 +385,15 @@ static void rig_compare_account(struct rig *rig, int account, const char *when)
         (void)snprintf(key, sizeof key, "clout:a:%s", rig_name(account, name));
         hash = rig_redis(rig, "HGETALL %s", key);
         if (hash->elements == 0) {
-                cr_assert(score.left || rig_is_zero(&score), "%s: %s has no hash", when, name);
+                cr_assert(score.left || story_is_zero(&score), "%s: %s has no hash", when, name);
                 freeReplyObject(hash);
                 return;
         }
         cr_assert(!score.left, "%s: %s left, and has a hash", when, name);
         for (size_t w = 0; w <= rig->conf->n_windows; w++) {
-                value = rig_field(hash, rig_window(rig, w));
+                value = rig_field(hash, story_window(rig->conf, w));
                 cr_assert(value != NULL && strtoll(value, NULL, 10) == score.points[w],
-                          "%s: %s %s is %s, should be %" PRId64, when, name, rig_window(rig, w),
+                          "%s: %s %s is %s, should be %" PRId64, when, name, story_window(rig->conf, w),
                           value != NULL ? value : "missing", score.points[w]);
         }
         value = rig_field(hash, "score");
@@ -508,13 +418,11 @@ struct rig_place {
         char name[ACCOUNT_ID_MAX + 1];
 };
 
-static int rig_place_cmp(const void *a, const void *b) /* as ZREVRANGE: best first */
+static int rig_place_cmp(const void *a, const void *b)
 {
         const struct rig_place *x = a, *y = b;
 
-        if (x->points != y->points)
-                return x->points > y->points ? -1 : 1;
-        return -strcmp(x->name, y->name);
+        return story_place_cmp(x->points, x->name, y->points, y->name);
 }
 
 /* The first K of every board are the best K, ties included. */
@@ -525,11 +433,12 @@ static void rig_compare_boards(struct rig *rig, const char *when)
         cr_assert_not_null(places);
         for (size_t w = 0; w <= rig->conf->n_windows; w++) {
                 int n = 0;
-                redisReply *board = rig_redis(rig, "ZREVRANGE clout:top:%s 0 %lld WITHSCORES",
-                                              rig_window(rig, w), (long long)rig->conf->boards_size - 1);
+                redisReply *board =
+                        rig_redis(rig, "ZREVRANGE clout:top:%s 0 %lld WITHSCORES", story_window(rig->conf, w),
+                                  (long long)rig->conf->boards_size - 1);
 
                 for (int a = 0; a < rig->n_accounts; a++) {
-                        struct rig_score score;
+                        struct story_score score;
 
                         rig_naive(rig, a, &score);
                         if (score.points[w] <= 0)
@@ -545,12 +454,13 @@ static void rig_compare_boards(struct rig *rig, const char *when)
                                           strtoll(board->element[2 * i + 1]->str, NULL, 10) ==
                                                   places[i].points,
                                   "%s: top:%s place %zu is %s %s, should be %s %" PRId64, when,
-                                  rig_window(rig, w), i + 1, there ? board->element[2 * i]->str : "empty",
+                                  story_window(rig->conf, w), i + 1,
+                                  there ? board->element[2 * i]->str : "empty",
                                   there ? board->element[2 * i + 1]->str : "", places[i].name,
                                   places[i].points);
                 }
                 cr_assert(n >= rig->conf->boards_size || board->elements == 2 * (size_t)n,
-                          "%s: top:%s has %zu members of the first %d", when, rig_window(rig, w),
+                          "%s: top:%s has %zu members of the first %d", when, story_window(rig->conf, w),
                           board->elements / 2, n);
                 freeReplyObject(board);
         }
@@ -702,7 +612,7 @@ static void daemon_feed(struct daemon *d, int most)
                 for (int i = 0;
                      i < most && d->reads[p] && d->at[p] < rig->log[p].n && lane_wants_records(d->lane);
                      i++) {
-                        const struct rig_message *message = &rig->log[p].messages[d->at[p]];
+                        const struct story_message *message = &rig->log[p].messages[d->at[p]];
                         const struct log_record record = {.partition = p,
                                                           .offset = d->at[p]++,
                                                           .time_ms = message->record_ms,
@@ -772,7 +682,7 @@ static void partition_show(const struct daemon *d, int p)
                 d->lane->pipeline.under_way, due_idle(part));
         for (size_t w = 0; w <= d->rig->conf->n_windows; w++)
                 (void)fprintf(stderr, "  %s: floor %d %" PRId64 " sweep %d %" PRId64 " members %" PRId64 "\n",
-                              rig_window(d->rig, w), part->floors[w].set, part->floors[w].points,
+                              story_window(d->rig->conf, w), part->floors[w].set, part->floors[w].points,
                               part->sweeps[w].set, part->sweeps[w].points, d->lane->boards[w].card);
 }
 

@@ -78,34 +78,34 @@ Test(lane, events_are_counted_by_tier_and_window)
 {
         static const struct {
                 const char *why;
-                struct rig_event event;
+                struct story_event event;
                 int64_t short_window, headline, all;
         } rows[] = {
                 {"exactly 10,000 followers are not over 10,000",
-                 {RIG_RETWEET, 0, 10000, RIG_START_MS, false},
+                 {STORY_RETWEET, 0, 10000, RIG_START_MS, false},
                  10,
                  10,
                  10},
-                {"one more is", {RIG_RETWEET, 2, 10001, RIG_START_MS, false}, 25, 25, 25},
+                {"one more is", {STORY_RETWEET, 2, 10001, RIG_START_MS, false}, 25, 25, 25},
                 {"exactly 100,000 are not over 100,000",
-                 {RIG_RETWEET, 4, 100000, RIG_START_MS, false},
+                 {STORY_RETWEET, 4, 100000, RIG_START_MS, false},
                  25,
                  25,
                  25},
-                {"one more is", {RIG_RETWEET, 6, 100001, RIG_START_MS, false}, 50, 50, 50},
-                {"another rule", {RIG_FOLLOW, 1, 5, RIG_START_MS, false}, 1, 1, 1},
+                {"one more is", {STORY_RETWEET, 6, 100001, RIG_START_MS, false}, 50, 50, 50},
+                {"another rule", {STORY_FOLLOW, 1, 5, RIG_START_MS, false}, 1, 1, 1},
                 {"older than the short window",
-                 {RIG_RETWEET, 3, 0, RIG_START_MS - 5 * RIG_HOUR_MS, false},
+                 {STORY_RETWEET, 3, 0, RIG_START_MS - 5 * RIG_HOUR_MS, false},
                  0,
                  10,
                  10},
                 {"late: older than the longest window, all-time only",
-                 {RIG_RETWEET, 5, 0, RIG_START_MS - 3 * RIG_DAY_MS, false},
+                 {STORY_RETWEET, 5, 0, RIG_START_MS - 3 * RIG_DAY_MS, false},
                  0,
                  0,
                  10},
                 {"taken back before it was given: below zero until then",
-                 {RIG_RETWEET, 7, 0, RIG_START_MS, true},
+                 {STORY_RETWEET, 7, 0, RIG_START_MS, true},
                  -10,
                  -10,
                  -10},
@@ -132,7 +132,7 @@ Test(lane, events_are_counted_by_tier_and_window)
 
 Test(lane, late_events_and_their_undoing_change_only_all)
 {
-        struct rig_event event = {RIG_RETWEET, 0, 20000, RIG_START_MS - 4 * RIG_DAY_MS, false};
+        struct story_event event = {STORY_RETWEET, 0, 20000, RIG_START_MS - 4 * RIG_DAY_MS, false};
 
         rig_append(rig, &event, 1);
         rig_append(rig, &event, 1);
@@ -186,10 +186,10 @@ Test(lane, a_start_reads_on_at_low)
 
 Test(lane, a_message_of_several_lines_is_whole_or_not_at_all_in_redis)
 {
-        const struct rig_event lines[] = {
-                {RIG_RETWEET, 0, 0, RIG_START_MS, false}, {RIG_RETWEET, 0, 20000, RIG_START_MS, false},
-                {RIG_FOLLOW, 2, 0, RIG_START_MS, false},  {RIG_RETWEET, 0, 0, RIG_START_MS, false},
-                {RIG_RETWEET, 2, 0, RIG_START_MS, false},
+        const struct story_event lines[] = {
+                {STORY_RETWEET, 0, 0, RIG_START_MS, false}, {STORY_RETWEET, 0, 20000, RIG_START_MS, false},
+                {STORY_FOLLOW, 2, 0, RIG_START_MS, false},  {STORY_RETWEET, 0, 0, RIG_START_MS, false},
+                {STORY_RETWEET, 2, 0, RIG_START_MS, false},
         };
 
         for (int moment = 0; moment < MOMENTS; moment++) {
@@ -449,7 +449,7 @@ Test(lane, a_redis_restarted_from_an_older_dump_is_repaired)
         rig_do(rig, "SAVE");
         count_all(2);
         count_some(20);
-        rig_do_to(rig, RIG_LEAVE, 1);
+        rig_do_to(rig, STORY_LEAVE, 1);
         daemon_settle(x, "after the dump");
         rig_compare(rig, "after the dump");
         rig_stop_server(rig);
@@ -471,12 +471,12 @@ Test(lane, who_came_back_stays_back_when_redis_returns_to_the_time_before)
         struct rig_snapshot *snapshot;
 
         count_all(2);
-        rig_do_to(rig, RIG_LEAVE, 0);
-        rig_do_to(rig, RIG_LEAVE, 2);
+        rig_do_to(rig, STORY_LEAVE, 0);
+        rig_do_to(rig, STORY_LEAVE, 2);
         x = started();
         daemon_settle(x, "left");
         snapshot = rig_save(rig);
-        rig_do_to(rig, RIG_RETURN, 0);
+        rig_do_to(rig, STORY_RETURN, 0);
         rig_count(rig, 0);
         daemon_settle(x, "back");
         rig_compare(rig, "back");
@@ -504,7 +504,7 @@ Test(lane, boards_are_right_when_the_first_writes_after_a_rollback_are_refused)
         daemon_settle(x, "two on the board");
         snapshot = rig_save(rig);
         for (int i = 0; i < 2; i++)
-                rig_append(rig, &(struct rig_event){RIG_RETWEET, 0, 0, rig->wall_ms, true}, 1);
+                rig_append(rig, &(struct story_event){STORY_RETWEET, 0, 0, rig->wall_ms, true}, 1);
         daemon_settle(x, "one on the board");
         rig_go_back(rig, snapshot);
         while (daemon_counter(x, LANE_REDIS_ROLLBACKS) == 0 ||
@@ -762,7 +762,7 @@ Test(lane, until_end_is_reached_though_the_records_before_it_are_control_records
                 for (int i = 0; i <= rig->log[p].n; i++) {
                         /* the one behind the end, two offsets further on; the feed never rests, so no end is
                          * told */
-                        const struct rig_message *m = &rig->log[p].messages[i < rig->log[p].n ? i : 0];
+                        const struct story_message *m = &rig->log[p].messages[i < rig->log[p].n ? i : 0];
                         const struct log_record record = {p,
                                                           i < rig->log[p].n ? i : i + 3,
                                                           m->record_ms,
@@ -785,22 +785,22 @@ Test(lane, until_end_is_reached_though_the_records_before_it_are_control_records
 Test(lane, leaving_and_coming_back_within_one_cut_or_one_message_forgets_what_was_before)
 {
         for (int moment = 0; moment < MOMENTS; moment++) {
-                const struct rig_event lines[] = {
-                        {RIG_RETWEET, 0, 0, RIG_START_MS, false}, {RIG_LEAVE, 0, 0, 0, false},
-                        {RIG_RETWEET, 0, 0, RIG_START_MS, false}, {RIG_RETURN, 0, 0, 0, false},
-                        {RIG_FOLLOW, 0, 0, RIG_START_MS, false},
+                const struct story_event lines[] = {
+                        {STORY_RETWEET, 0, 0, RIG_START_MS, false}, {STORY_LEAVE, 0, 0, 0, false},
+                        {STORY_RETWEET, 0, 0, RIG_START_MS, false}, {STORY_RETURN, 0, 0, 0, false},
+                        {STORY_FOLLOW, 0, 0, RIG_START_MS, false},
                 };
                 redisReply *left;
 
                 begin_anew();
                 count_all(2);
-                rig_do_to(rig, RIG_LEAVE, 1);
-                rig_do_to(rig, RIG_LEAVE, 3);
+                rig_do_to(rig, STORY_LEAVE, 1);
+                rig_do_to(rig, STORY_LEAVE, 3);
                 rig_count(rig, 1);
-                rig_do_to(rig, RIG_RETURN, 1);
+                rig_do_to(rig, STORY_RETURN, 1);
                 rig_append(rig, lines, 5);
-                rig_do_to(rig, RIG_LEAVE, 2);
-                rig_do_to(rig, RIG_RETURN, 2);
+                rig_do_to(rig, STORY_LEAVE, 2);
+                rig_do_to(rig, STORY_RETURN, 2);
                 rig_append(rig, lines, 5);
                 rig_count(rig, 3);
                 x = started();
@@ -837,7 +837,7 @@ Test(lane, of_those_who_left_nothing_names_them)
         count_all(1);
         daemon_steps(x, 30);
         for (int a = 0; a < rig->n_accounts; a++)
-                rig_do_to(rig, RIG_LEAVE, a);
+                rig_do_to(rig, STORY_LEAVE, a);
         daemon_settle(x, "left");
         keys = rig_redis(rig, "KEYS *");
         for (size_t i = 0; i < keys->elements; i++) {
@@ -854,7 +854,7 @@ Test(lane, without_a_salt_a_partition_stops_before_an_opt_out)
 {
         rig_configure(rig, RIG_WINDOWS, 10);
         rig_count(rig, 0);
-        rig_do_to(rig, RIG_LEAVE, 0);
+        rig_do_to(rig, STORY_LEAVE, 0);
         rig_count(rig, 1);
         x = started();
         for (int i = 0; i < 300; i++) {
@@ -898,7 +898,7 @@ static void best_fall(int n)
 
         cr_assert_not_null(places);
         for (int a = 0; a < rig->n_accounts; a++) {
-                struct rig_score score;
+                struct story_score score;
 
                 rig_naive(rig, a, &score);
                 places[a].points = score.points[rig->conf->n_windows];
@@ -906,12 +906,12 @@ static void best_fall(int n)
         }
         qsort(places, (size_t)rig->n_accounts, sizeof *places, rig_place_cmp);
         for (int i = 0; i < n && i < rig->n_accounts && places[i].points > 0; i++) {
-                struct rig_event event = {RIG_RETWEET, (int)strtol(places[i].name, NULL, 10), 0, rig->wall_ms,
-                                          true};
+                struct story_event event = {STORY_RETWEET, (int)strtol(places[i].name, NULL, 10), 0,
+                                            rig->wall_ms, true};
 
                 for (int64_t points = places[i].points; points > 0;
-                     points -= event.kind == RIG_RETWEET ? 10 : 1) {
-                        event.kind = points >= 10 ? RIG_RETWEET : RIG_FOLLOW;
+                     points -= event.kind == STORY_RETWEET ? 10 : 1) {
+                        event.kind = points >= 10 ? STORY_RETWEET : STORY_FOLLOW;
                         rig_append(rig, &event, 1);
                 }
         }
@@ -935,11 +935,12 @@ static void board_walk(int k, int accounts, int rounds)
                 struct rig_snapshot *snapshot = rig_save(rig);
 
                 for (int i = 0; i < n; i++)
-                        rig_append(rig,
-                                   &(struct rig_event){rig_below(rig, 4) == 0 ? RIG_RETWEET : RIG_FOLLOW,
-                                                       rig_below(rig, accounts), 0, rig->wall_ms,
-                                                       falling || rig_below(rig, 4) == 0},
-                                   1);
+                        rig_append(
+                                rig,
+                                &(struct story_event){rig_below(rig, 4) == 0 ? STORY_RETWEET : STORY_FOLLOW,
+                                                      rig_below(rig, accounts), 0, rig->wall_ms,
+                                                      falling || rig_below(rig, 4) == 0},
+                                1);
                 if (round % 2 == 1) {
                         daemon_settle(x, "board walk");
                         x = daemon_crash(x);
@@ -993,7 +994,7 @@ Test(lane, a_board_that_empties_is_filled_by_those_below_its_floor)
         cr_expect(daemon_partition(x, 0)->floors[0].set, "a floor was set");
         rig->wall_ms += 1000;
         for (int a = 0; a < 100; a++) /* written once more, so that those below the floor leave the board */
-                rig_append(rig, &(struct rig_event){RIG_FOLLOW, a, 0, rig->wall_ms, false}, 1);
+                rig_append(rig, &(struct story_event){STORY_FOLLOW, a, 0, rig->wall_ms, false}, 1);
         daemon_settle(x, "below the floor");
         x = daemon_crash(x);
         x = started();

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* story.h - what happened to whom, as messages of the log, and what each score must then be.
+ *
+ * The judge shares no code with the daemon but the hash that places the buckets: it reads all events of an account
+ * again, one by one, for the moment it is asked about. */
+#ifndef CLOUTD_STORY_H
+#define CLOUTD_STORY_H
+
+#include "cloutd/conf.h"
+#include "cloutd/decode.h"
+#include "cloutd/policy.h"
+#include "cloutd/window.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define STORY_LINES 6
+#define STORY_CELLS 4 /* retweets by up to 10,000, up to 100,000 and more followers; follows */
+
+/* The policy that the judge knows; %d: points of a retweet's first tier. */
+#define STORY_POLICY                                                                \
+        "name: test\nrules:\n  - name: retweet\n    types: [retweet]\n    tiers:\n" \
+        "      - {points: %d}\n      - {followers_over: 10000, points: 25}\n"       \
+        "      - {followers_over: 100000, points: 50}\n"                            \
+        "  - name: follow\n    types: [follow]\n    tiers: [{points: 1}]\n"
+
+struct story_event {
+        enum { STORY_RETWEET, STORY_FOLLOW, STORY_LEAVE, STORY_RETURN } kind;
+        int account;
+        int64_t followers;
+        wall_ms_t ts_ms;
+        bool undo;
+};
+
+struct story_message {
+        struct story_event events[STORY_LINES];
+        int n;
+        wall_ms_t record_ms;
+        char *text;
+};
+
+/* One line of JSON. */
+static inline int story_line(char *buf, size_t size, const struct story_event *event, const char *name)
+{
+        static const char *const types[] = {"retweet", "follow", "optout", "optin"};
+
+        return snprintf(buf, size,
+                        "{\"type\":\"%s\",\"actor\":\"someone\",\"actor_followers\":%" PRId64
+                        ",\"target\":\"%s\",\"ts\":%" PRId64 ",\"undo\":%s}",
+                        types[event->kind], event->followers, name, event->ts_ms,
+                        event->undo ? "true" : "false");
+}
+
+struct story_score {
+        bool left;
+        int64_t counts[WINDOWS_MAX][STORY_CELLS];
+        int64_t points[WINDOWS_MAX];
+};
+
+static inline int64_t story_bucket(const struct conf *conf, size_t window, uint64_t hash, wall_ms_t at)
+{
+        const int64_t length = conf->windows[window].bucket_ms;
+
+        return (at + (wall_ms_t)(hash % 60) * (length / 60)) / length;
+}
+
+/* What @event does to the score at @at of the account with this @hash. */
+static inline void story_count(const struct conf *conf, wall_ms_t record_ms, const struct story_event *event,
+                               uint64_t hash, wall_ms_t at, struct story_score *score)
+{
+        const size_t all = conf->n_windows;
+        const int cell = event->kind == STORY_FOLLOW ? 3
+                         : event->followers > 100000 ? 2
+                         : event->followers > 10000  ? 1
+                                                     : 0;
+        const int delta = event->undo ? -1 : 1;
+
+        if (event->kind == STORY_LEAVE) {
+                memset(score, 0, sizeof *score);
+                score->left = true;
+                return;
+        }
+        if (event->kind == STORY_RETURN) {
+                score->left = false;
+                return;
+        }
+        if (score->left)
+                return;
+        score->counts[all][cell] += delta;
+        if (event->ts_ms < record_ms - conf_longest_window_ms(conf))
+                return;
+        for (size_t w = 0; w < all; w++) {
+                const int64_t n = conf->windows[w].length_ms / conf->windows[w].bucket_ms;
+                const int64_t now = story_bucket(conf, w, hash, at);
+                const int64_t then = story_bucket(conf, w, hash, event->ts_ms);
+
+                if (then > now - n && then <= now)
+                        score->counts[w][cell] += delta;
+        }
+}
+
+static inline void story_points(const struct conf *conf, const struct policy *policy,
+                                struct story_score *score)
+{
+        for (size_t w = 0; w <= conf->n_windows; w++) {
+                score->points[w] = 0;
+                for (int c = 0; c < STORY_CELLS; c++)
+                        score->points[w] += score->counts[w][c] * policy->cells[c].points;
+        }
+}
+
+/* Everything taken back: zeros or nothing may show. */
+static inline bool story_is_zero(const struct story_score *score)
+{
+        int64_t any = 0;
+
+        for (size_t w = 0; w < WINDOWS_MAX; w++)
+                for (int c = 0; c < STORY_CELLS; c++)
+                        any |= score->counts[w][c];
+        return any == 0;
+}
+
+static inline const char *story_window(const struct conf *conf, size_t w)
+{
+        return w < conf->n_windows ? conf->windows[w].name : "all";
+}
+
+/* Order of a board's places: best first, as ZREVRANGE. */
+static inline int story_place_cmp(int64_t points_a, const char *a, int64_t points_b, const char *b)
+{
+        if (points_a != points_b)
+                return points_a > points_b ? -1 : 1;
+        return -strcmp(a, b);
+}
+
+#endif
