@@ -113,6 +113,15 @@ static void answer(const struct partition *p, enum answer_kind kind, int64_t off
         p->lane->env->answer(p->lane->env->ctx, &a);
 }
 
+static void drop(struct partition *p)
+{
+        if (p->phase == PARTITION_NONE)
+                return;
+        partition_forget(p);
+        p->wants_stop = p->answer_revoke = false;
+        partition_move(p, PARTITION_NONE, WHY_DROPPED);
+}
+
 static void order_assign(struct partition *p, int64_t start)
 {
         p->wants_stop = p->answer_revoke = false;
@@ -121,23 +130,25 @@ static void order_assign(struct partition *p, int64_t start)
         switch (p->phase) {
         case PARTITION_REVOKED:
                 if (!RULE(GIVEN_BACK_NO_CLAIM)) {
-                        partition_set_phase(p, PARTITION_UNCLAIMED);
+                        partition_move(p, PARTITION_NONE, WHY_DROPPED);
+                        partition_move(p, PARTITION_UNCLAIMED, WHY_ASSIGNED);
                         return;
                 }
                 /* Given back: nothing was counted in between, so it goes on as after a stall, without a
                  * claim. */
-                partition_set_phase(p, PARTITION_OWNED);
+                partition_move(p, PARTITION_OWNED, WHY_GIVEN_BACK);
                 p->at_end = false;
                 p->claim_answered = true;
                 answer(p, ANSWER_CLAIMED, RULE(GIVEN_BACK_AT_R) ? p->next : AT_KAFKAS_COMMIT);
                 return;
         case PARTITION_STOPPED: answer(p, ANSWER_CLAIMED, p->next); return;
         default:
+                drop(p); /* whatever it was: this is another assignment */
                 p->claim_answered = false;
                 p->seek_wanted = false;
                 p->claim_tries = 0;
                 p->retry_us = p->lane->now_us;
-                partition_set_phase(p, PARTITION_UNCLAIMED);
+                partition_move(p, PARTITION_UNCLAIMED, WHY_ASSIGNED);
                 return;
         }
 }
@@ -150,7 +161,7 @@ static void order_revoke(struct partition *p)
                         p); /* what it would want anew keeps the final flush from ending; it is begun again */
                 p->stop_deadline_us = p->lane->now_us + REVOKE_FLUSH_US;
                 if (p->phase == PARTITION_OWNED)
-                        partition_set_phase(p, PARTITION_REVOKED);
+                        partition_move(p, PARTITION_REVOKED, WHY_REVOKED);
                 if (!RULE(KEEP_PARKED))
                         partition_forget_wanted(p);
                 if (!RULE(KEEP_CUT) && p->cut_open)
@@ -159,10 +170,7 @@ static void order_revoke(struct partition *p)
                         partition_waits(p);
                 return;
         }
-        if (p->phase != PARTITION_STOPPED) {
-                partition_forget(p);
-                partition_set_phase(p, PARTITION_NONE);
-        }
+        drop(p);
         answer(p, ANSWER_REVOKED, p->low);
 }
 
@@ -186,13 +194,7 @@ void lane_order(struct lane *lane, const struct order *order, mono_us_t now_us)
         switch (order->kind) {
         case ORDER_ASSIGN: order_assign(p, order->offset); break;
         case ORDER_REVOKE: order_revoke(p); break;
-        case ORDER_DROP:
-                if (p->phase != PARTITION_STOPPED) {
-                        partition_forget(p);
-                        p->wants_stop = p->answer_revoke = false;
-                        partition_set_phase(p, PARTITION_NONE);
-                }
-                break;
+        case ORDER_DROP: drop(p); break;
         case ORDER_READ_TO:
                 p->read_to = order->offset;
                 p->read_to_answered = false;

@@ -3,6 +3,7 @@
  *
  *   lane.c       the step, orders, memory          ingest.c     records to events to accounts
  *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load: an account
+ *   partition_phase.c  its legal moves
  *   store.c      the guarded pipeline              encode.c     an account on its way to Redis
  *   verdict.c    what its replies say              due.c        accounts whose score changes by the clock
  *   leave.c      who left: salted hashes, gone     board.c      floors of the leaderboards
@@ -330,10 +331,37 @@ void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms);
 /* ingest.c, besides lane_records() */
 struct batch *batch_new(struct lane *lane);
 
+/* partition_phase.c */
+#define PARTITION_WHYS(X)                                                     \
+        X(WHY_ASSIGNED, "assigned by the group")                              \
+        X(WHY_CLAIM_SENT, "claim sent")                                       \
+        X(WHY_CLAIM_UNDONE, "the claim was refused, or its answer lost")      \
+        X(WHY_CLAIMED, "claimed")                                             \
+        X(WHY_WENT_BACK, "Redis went back")                                   \
+        X(WHY_CAME_FORWARD, "Redis is again where it was")                    \
+        X(WHY_RECLAIMED, "claimed again after Redis went back")               \
+        X(WHY_TAKEN, "another owner has it")                                  \
+        X(WHY_LATE_BYTES, "bytes of a dead connection of ours were executed") \
+        X(WHY_WAITED, "waited long enough to claim again")                    \
+        X(WHY_REVOKED, "revoked by the group")                                \
+        X(WHY_GIVEN_BACK, "given back by the group")                          \
+        X(WHY_DROPPED, "not ours any more")                                   \
+        X(WHY_STOPPED, "an operator must decide")
+
+enum partition_why {
+#define X(code, text) code,
+        PARTITION_WHYS(X)
+#undef X
+                WHY_COUNT
+};
+const char *partition_why_text(enum partition_why why);
+bool partition_may_move(enum partition_phase from, enum partition_phase to, enum partition_why why);
+/* The only way to another phase.  A move that is not legal is a mistake of ours: CHECK. */
+void partition_move(struct partition *p, enum partition_phase to, enum partition_why why);
+
 /* partition.c */
 struct partition *partition_new(struct lane *lane, int32_t id);
 struct partition *partition_free(struct partition *p);
-void partition_set_phase(struct partition *p, enum partition_phase phase);
 void partition_forget(struct partition *p);                          /* drop its memory */
 void partition_stop(struct partition *p, const char *reason_static); /* STOPPED: an operator decides */
 void partition_step(struct partition *p);

@@ -5,7 +5,7 @@
  *    ▲                   │   ▲                      │                 │ └─── went back ────────►│
  *    └── dropped (any) ──┘   └── refused or lost ───┘                 └─► TAKEN ◄──── taken ────┘
  *   OWNED ◄── given back ── REVOKED ◄── revoked ── OWNED              (TAKEN ──after a while──► UNCLAIMED)
- *   any ── log or Redis does not fit ──► STOPPED
+ *   any ── log or Redis does not fit ──► STOPPED        (partition_phase.c has every move and why)
  *
  * A cut is the unit of progress: all accounts that are dirty, or wait to be loaded, when it opens at position
  * R are written, with whatever they have counted by then.  When the last is acknowledged, everything below R
@@ -102,17 +102,6 @@ static void publish(const struct partition *p)
                               memory_order_relaxed);
 }
 
-void partition_set_phase(struct partition *p, enum partition_phase phase)
-{
-        if (p->phase == phase)
-                return;
-        log_line(LOG_LEVEL_DEBUG, "partition", "partition", "%d", p->id, "from", "%s",
-                 partition_phase_text(p->phase), "to", "%s", partition_phase_text(phase), "next", "%" PRId64,
-                 p->next, "low", "%" PRId64, p->low, NULL);
-        p->phase = phase;
-        atomic_store_explicit(&p->telemetry->phase, (int)phase, memory_order_relaxed);
-}
-
 static void clear_lists(struct partition *p)
 {
         numbers_clear(&p->dirty);
@@ -158,6 +147,7 @@ void partition_forget(struct partition *p)
         p->evict_hand = 1;
         p->n_left = 0;
         gone_clear(&p->gone);
+        p->epoch = 0;
         p->watched = p->unknown = p->in_exec = p->claim_judged = false;
         p->at_end = false;
         p->low_since_us = 0;
@@ -171,7 +161,8 @@ void partition_stop(struct partition *p, const char *reason_static)
                  p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "next", "%" PRId64, p->next,
                  "reason", "%s", reason_static, NULL);
         atomic_store_explicit(&p->telemetry->stopped_reason, reason_static, memory_order_relaxed);
-        partition_set_phase(p, PARTITION_STOPPED);
+        if (p->phase != PARTITION_STOPPED)
+                partition_move(p, PARTITION_STOPPED, WHY_STOPPED);
 }
 
 bool partition_counts(const struct partition *p)
@@ -400,7 +391,7 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
         p->n_left = n_left;
         p->virgin = p->first_claim;
         p->claim_tries = 0;
-        partition_set_phase(p, PARTITION_OWNED);
+        partition_move(p, PARTITION_OWNED, WHY_CLAIMED);
         log_line(LOG_LEVEL_INFO, "partition claimed", "topic", "%s", p->lane->shared->conf->kafka_topic,
                  "partition", "%d", p->id, "low", "%" PRId64, p->low, "epoch", "%" PRId64, p->epoch, NULL);
         if (p->claim_answered) {
@@ -424,7 +415,7 @@ void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_l
                  p->next, NULL);
         p->seen_epoch = seen_epoch;
         p->seen_low = seen_low;
-        partition_set_phase(p, PARTITION_WENTBACK);
+        partition_move(p, PARTITION_WENTBACK, WHY_WENT_BACK);
 }
 
 void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone,
@@ -466,7 +457,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
         p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         p->seek_wanted = RULE(SEEK_AFTER_BACK);
         partition_waits(p);
-        partition_set_phase(p, PARTITION_OWNED);
+        partition_move(p, PARTITION_OWNED, WHY_RECLAIMED);
         log_line(LOG_LEVEL_NOTICE, "partition claimed again", "topic", "%s",
                  p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low", "%" PRId64, p->low,
                  "accounts_rewritten", "%zu", table_count(p->table), NULL);
@@ -474,16 +465,13 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
 
 void partition_taken(struct partition *p, bool by_ourselves)
 {
-        const bool stopped = p->phase == PARTITION_STOPPED;
         const bool revoked = p->phase == PARTITION_REVOKED;
         uint32_t random;
         int64_t wait_us;
 
         if (RULE(DROP_WHEN_TAKEN))
                 partition_forget(p);
-        p->epoch = 0;
-        if (stopped)
-                return;
+        p->epoch = 0; /* of nobody's claim */
         if (revoked) {
                 if (p->answer_revoke) {
                         const struct answer answer = {ANSWER_REVOKED, p->id, p->low};
@@ -491,12 +479,12 @@ void partition_taken(struct partition *p, bool by_ourselves)
                         p->answer_revoke = false;
                         p->lane->env->answer(p->lane->env->ctx, &answer);
                 }
-                partition_set_phase(p, PARTITION_NONE);
+                partition_move(p, PARTITION_NONE, by_ourselves ? WHY_LATE_BYTES : WHY_TAKEN);
                 return;
         }
         if (by_ourselves) {
                 p->retry_us = p->lane->now_us;
-                partition_set_phase(p, PARTITION_UNCLAIMED);
+                partition_move(p, PARTITION_UNCLAIMED, WHY_LATE_BYTES);
                 return;
         }
         lane_count(p->lane->telemetry, LANE_FENCED, 1);
@@ -513,7 +501,7 @@ void partition_taken(struct partition *p, bool by_ourselves)
                          : "partition taken by another owner",
                  "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id,
                  "claim_again_ms", "%" PRId64, wait_us / 1000, NULL);
-        partition_set_phase(p, PARTITION_TAKEN);
+        partition_move(p, PARTITION_TAKEN, WHY_TAKEN);
 }
 
 /* ---- the step ---- */
@@ -570,7 +558,7 @@ void partition_step(struct partition *p)
         if (p->phase == PARTITION_NONE)
                 return;
         if (RULE(CLAIM_AGAIN) && p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
-                partition_set_phase(p, PARTITION_UNCLAIMED);
+                partition_move(p, PARTITION_UNCLAIMED, WHY_WAITED);
         if (p->seek_wanted && p->phase == PARTITION_OWNED && lane->env->seek(lane->env->ctx, p->id, p->next))
                 p->seek_wanted = false;
         if (partition_writes(p)) {

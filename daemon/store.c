@@ -142,7 +142,7 @@ static void put_claim(struct partition *p)
         store_expect(lane, EXPECT_NOTHING, 0, p);
         put_questions(p);
         p->claim_tries++;
-        partition_set_phase(p, PARTITION_CLAIMING);
+        partition_move(p, PARTITION_CLAIMING, WHY_CLAIM_SENT);
 }
 
 /* Redis went back: take the partition again under the WATCH that the verdict stood on, at the lower of what

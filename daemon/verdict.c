@@ -39,7 +39,7 @@ void exec_undone(struct lane *lane, bool unknown)
                 }
                 if (p->phase == PARTITION_CLAIMING) {
                         p->claim_judged = false;
-                        partition_set_phase(p, PARTITION_UNCLAIMED);
+                        partition_move(p, PARTITION_UNCLAIMED, WHY_CLAIM_UNDONE);
                 }
         }
         lane->boards_sent = false;
@@ -270,7 +270,7 @@ static enum verdict verdict_of(const struct partition *p, const struct reply *to
 
 static void went_back(struct partition *p, int64_t epoch, int64_t low)
 {
-        if (p->phase == PARTITION_REVOKED || p->phase == PARTITION_STOPPED)
+        if (p->phase == PARTITION_REVOKED)
                 partition_taken(p, false); /* dropping the memory is right too */
         else
                 partition_went_back(p, epoch, low);
@@ -321,7 +321,7 @@ void own_judge(struct partition *p, const struct reply *reply)
                 p->seq = seq;
                 p->unknown = false;
                 if (p->phase == PARTITION_WENTBACK)
-                        partition_set_phase(p, PARTITION_OWNED); /* and came forward again */
+                        partition_move(p, PARTITION_OWNED, WHY_CAME_FORWARD);
                 break;
         }
 }
