@@ -169,13 +169,14 @@ class Redis:
         self.process = None
         self.start()
 
-    def start(self):
+    def start(self, *more):
         program = shutil.which("redis-server") or self._server_by_another_name()
         with open(self.folder / "redis.log", "ab") as log:
             self.process = subprocess.Popen(
                 [program, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "",
-                 "--appendonly", "no", "--maxmemory-policy", "noeviction", *self.options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 "--appendonly", "no", "--maxmemory-policy", "noeviction", *self.options, *more],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                restore_signals=False)  # SIGXFSZ stays ignored: a file that may not grow is an error, not the end
         self.client = redis.Redis(unix_socket_path=str(self.socket), password=self.password)
         wait_for(self._answers, what="redis-server answers")
 

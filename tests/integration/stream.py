@@ -3,12 +3,17 @@
 
     for record in Stream(seed, world).records(10_000): ...
 
-A function of the seed and of what is asked for; reads no clock."""
+A function of the seed and of what is asked for; reads no clock.
+
+    with Flow(world, Stream(seed, world), 10_000): ...        they keep coming while a test does something else
+"""
 
 import json
 import random
+import threading
+import time
 
-from harness import Record
+from harness import Record, now_ms
 from policies import DAY, HOUR
 
 TYPES = ["retweet"] * 5 + ["reply"] * 3 + ["follow"] * 4 + ["mention"]  # the last is in no rule
@@ -19,9 +24,13 @@ BROKEN = [b"", b"{", b"[1]", b"\xff", b'{"type":"retweet"}', b'{"type":"retweet"
 
 
 class Stream:
+    """@longest_ms and @recent_ms: up to how long ago an event may have been, and most of them were; @early_ms: how far a
+    record's time may fall behind that of the one before it."""
+
     def __init__(self, seed, world, *, accounts=2000, start_ms=1_700_000_000_000, days=150, leaving=0.004,
-                 per_message=5):
+                 per_message=5, longest_ms=90 * DAY, recent_ms=3 * HOUR, early_ms=HOUR):
         self.random = random.Random(seed)
+        self.longest_ms, self.recent_ms, self.early_ms = longest_ms, recent_ms, early_ms
         self.time_ms, self.span_ms = start_ms, days * DAY
         self.leaving, self.per_message = leaving, per_message
         self.partitions = [[] for _ in range(world.partitions)]
@@ -60,7 +69,7 @@ class Stream:
         if rnd.random() < 0.1:
             value += b"\n" * rnd.randrange(1, 3)
         key = rnd.choice(names).encode()
-        return Record(partition, self.time_ms - rnd.randrange(0, HOUR), key, value)
+        return Record(partition, self.time_ms - rnd.randrange(0, self.early_ms), key, value)
 
     def _line(self, partition, names):
         rnd = self.random
@@ -83,13 +92,13 @@ class Stream:
                  "actor_followers": rnd.choice(FOLLOWERS)}
         late = rnd.random()
         if late < 0.03:
-            event["ts"] = self.time_ms - 90 * DAY - rnd.randrange(0, 60 * DAY)
+            event["ts"] = self.time_ms - self.longest_ms - rnd.randrange(0, self.longest_ms * 2 // 3)
         elif late < 0.2:
-            event["ts"] = self.time_ms - rnd.randrange(0, 90 * DAY)
+            event["ts"] = self.time_ms - rnd.randrange(0, self.longest_ms)
         elif late < 0.21:
-            event["ts"] = self.time_ms + rnd.randrange(0, 2 * HOUR)  # perhaps too far in the future
+            event["ts"] = self.time_ms + rnd.randrange(0, self.recent_ms * 2 // 3)  # perhaps too far in the future
         elif late < 0.9:
-            event["ts"] = self.time_ms - rnd.randrange(0, 3 * HOUR)
+            event["ts"] = self.time_ms - rnd.randrange(0, self.recent_ms)
         if rnd.random() < 0.01:
             event["actor"] = target
         if "ts" in event:
@@ -126,3 +135,40 @@ class Stream:
             if self.random.random() < 0.2 and all(ord(char) < 0x10000 for char in value):
                 return '"' + "".join(f"\\u{ord(char):04x}" for char in value) + '"'
         return json.dumps(value, ensure_ascii=self.random.random() < 0.5)
+
+
+class Flow:
+    """Records that keep coming while a test does something else: @n of them, or (None) until the end of the block.  With
+    the wall clock a record is made when it is sent, else the stream's own time goes on."""
+
+    def __init__(self, world, stream, n, chunk=500, pause=0.05):
+        self.world, self.pause = world, pause
+        self.chunks = None if n is None else max(1, n // chunk)
+        self.stream, self.chunk = stream, chunk
+        self.step_ms = stream.span_ms // (n or 20_000)
+        self.thread = threading.Thread(target=self._run)
+        self.stopping = threading.Event()
+        self.error = None
+
+    def _run(self):
+        try:
+            while self.chunks != 0 and not self.stopping.is_set():
+                if self.chunks is not None:
+                    self.chunks -= 1
+                if self.world.clock == "wall":
+                    self.stream.time_ms = now_ms()
+                    self.step_ms = 1
+                self.world.send(*self.stream.records(self.chunk, step_ms=self.step_ms))
+                time.sleep(self.pause)
+        except Exception as error:  # said by __exit__, in the thread of the test
+            self.error = error
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.chunks is None:
+            self.stopping.set()
+        self.thread.join()
+        assert self.error is None, self.error

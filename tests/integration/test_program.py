@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import require
+from fixtures import require
 from harness import BUILD, RESULTS, free_port, wait_for
 from stream import Stream
 

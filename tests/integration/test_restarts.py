@@ -5,7 +5,6 @@ Whatever happened: once everything is read, Redis shows what the oracle says."""
 
 import random
 import signal
-import threading
 import time
 
 import pytest
@@ -14,34 +13,7 @@ import redis
 from harness import Kafka, Unavailable, wait_for
 from oracle import Policy, Rule, Tier
 from policies import KRED, MIXED, with_points
-from stream import Stream
-
-
-class Flow:
-    """Records that keep coming while a test does something else."""
-
-    def __init__(self, world, stream, n, chunk=500, pause=0.05):
-        self.world, self.chunks, self.pause = world, max(1, n // chunk), pause
-        self.stream, self.chunk = stream, chunk
-        self.step_ms = stream.span_ms // n
-        self.thread = threading.Thread(target=self._run)
-        self.error = None
-
-    def _run(self):
-        try:
-            for _ in range(self.chunks):
-                self.world.send(*self.stream.records(self.chunk, step_ms=self.step_ms))
-                time.sleep(self.pause)
-        except Exception as error:  # said by __exit__, in the thread of the test
-            self.error = error
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.thread.join()
-        assert self.error is None, self.error
+from stream import Flow, Stream
 
 
 def assigned(world):

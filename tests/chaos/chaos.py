@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""chaos.py - a world in which everything may break: daemons that are looked after, and a wire before Redis.
+
+    world = new_world(kind=ChaosWorld, ...)
+    world.crew.hire(2)                       daemons, started again as systemd would if they end unasked
+    with world.flow(seed): fault(world, rnd)
+    world.settle()                           nothing broken any more: everything must come right
+
+What the faults are stands in faults.py."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import redis
+
+from harness import PATIENCE, UNDER_SANITIZER, Redis, World, free_port, now_ms, wait_for
+from oracle import Window
+from policies import SECOND
+from proxy import Proxy
+from stream import Flow, Stream
+
+# By the machine's clock, so short that buckets enter and leave while things are broken.
+SHORT = [Window("8s", 8 * SECOND, SECOND), Window("4s", 4 * SECOND, 2 * SECOND)]
+CHUNK = 40 if UNDER_SANITIZER else 100
+
+totals = Counter()   # what all daemons of all worlds counted
+faults = Counter()   # how often each fault was there
+wires = Counter()    # what the wires did
+
+
+def interesting(name):
+    """Of a daemon's counters those that tell that something was broken."""
+    return name.startswith("cloutd_") and "_total" in name and not re.match(
+        r"cloutd_(events|messages|bytes|redis_commands|redis_sent|redis_loads|account)_", name) or "replayed" in name
+
+
+class Member:
+    """One place in the group: a daemon, and after it its successors."""
+
+    def __init__(self):
+        self.daemon = None
+        self.lock = threading.RLock()  # held by whoever does something to it
+        self.counted = {}
+
+
+class Crew:
+    """The daemons of one world.  A thread looks at them twice a second: it reads their metrics, since those who are
+    killed leave none, and starts again who ended because Redis or Kafka refused (69), as systemd does."""
+
+    def __init__(self, world):
+        self.world, self.members = world, []
+        self.deaths = 0       # killed, or silent for longer than the group waits
+        self.restarts = 0     # ended with 69
+        self.errors = []
+        self.counted = Counter()
+        self.books = Counter()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+
+    def _watch(self):
+        while not self.stopping.wait(0.5):
+            for member in list(self.members):
+                # Who is busy with it knows of its state.
+                if member.lock.acquire(blocking=False):
+                    try:
+                        self._look_at(member)
+                    except Exception as error:  # said by settle(), in the thread of the test
+                        self.errors.append(error)
+                    finally:
+                        member.lock.release()
+
+    def _look_at(self, member):
+        if member.daemon is None:
+            return
+        status = member.daemon.process.poll()
+        if status is None:
+            with contextlib.suppress(AssertionError):  # it does not answer yet
+                member.counted = member.daemon.metrics()
+            return
+        self._gone(member)
+        if status != 69:
+            self.errors.append(AssertionError(f"ended with {status}\n{self.world.daemons[-1].log_tail()}"))
+            return
+        self.restarts += 1
+        self.start(member)
+
+    def _gone(self, member):
+        for name, value in member.counted.items():
+            if interesting(name):
+                self.counted[name] += int(value)
+        member.counted = {}
+        member.daemon = None
+
+    def start(self, member):
+        with member.lock:
+            member.daemon = self.world.daemon()
+
+    def hire(self, n=1):
+        for _ in range(n):
+            member = Member()
+            self.start(member)
+            self.members.append(member)
+
+    def working(self):
+        return [member for member in self.members if member.daemon is not None]
+
+    def wait_ready(self):
+        for member in self.working():
+            with member.lock:
+                member.daemon.wait_ready(seconds=PATIENCE)
+
+    def kill(self, member):
+        with member.lock:
+            if member.daemon is not None:
+                self._look_at(member)
+            if member.daemon is not None:
+                member.daemon.kill()
+                self.deaths += 1
+                self._gone(member)
+
+    def freeze(self, member, seconds):
+        """Longer than the group waits: others are given its partitions, and then it goes on."""
+        with member.lock:
+            if member.daemon is not None and member.daemon.process.poll() is None:
+                member.daemon.process.send_signal(signal.SIGSTOP)
+                self.deaths += 1
+                time.sleep(seconds)
+                member.daemon.process.send_signal(signal.SIGCONT)
+
+    def stop(self, member):
+        """Gracefully; what its books say is added up."""
+        with member.lock:
+            if member.daemon is not None:
+                self._look_at(member)
+            if member.daemon is not None:
+                daemon = member.daemon
+                status = daemon.terminate(PATIENCE)
+                assert status == 0, f"ended with {status}\n{daemon.log_tail()}"
+                self.books.update(daemon.last_books())
+                self._gone(member)
+
+    def close(self):
+        self.stopping.set()
+        self.thread.join()
+
+
+class ChaosWorld(World):
+    def __init__(self, kafka, folder, *, windows=None, clock="wall", flush_interval="20ms", accounts=300, **options):
+        self.nodes = 0
+        super().__init__(kafka, folder, windows=SHORT if windows is None else windows, clock=clock,
+                         redis_options=self.redis_options(), skew_ms=2000, flush_interval=flush_interval, **options)
+        self.accounts = accounts
+        self.servers = [self.redis]  # all that were ever started
+        self.wire = Proxy(self.redis.socket)
+        self.config["redis"]["address"] = self.wire.address
+        self.crew = Crew(self)
+
+    @staticmethod
+    def redis_options():
+        """Besides the harness's: an address for replicas, and that it may be broken on purpose."""
+        return ("--bind", "127.0.0.1", "--port", str(free_port()), "--enable-debug-command", "yes",
+                "--loading-process-events-interval-bytes", "1024", "--repl-diskless-sync-delay", "0",
+                "--repl-timeout", "10")
+
+    def new_server(self, *options):
+        self.servers.append(Redis(self.folder / f"redis-{len(self.servers)}", *self.redis_options(), *options))
+        return self.servers[-1]
+
+    def lead_to(self, server):
+        """The address of Redis is @server's from now on, also for the tests themselves."""
+        self.redis = server
+        self.wire.retarget(server.socket)
+
+    def flow(self, seed):
+        recent_ms = self.windows[0].length_ms // 3
+        if self.clock == "wall":
+            stream = Stream(seed, self, accounts=self.accounts, leaving=0.01, longest_ms=self.windows[0].length_ms,
+                            recent_ms=recent_ms, early_ms=500)
+        else:
+            stream = Stream(seed, self, accounts=self.accounts, leaving=0.01)
+        return Flow(self, stream, None, chunk=CHUNK, pause=0.1)
+
+    def close(self):
+        self.crew.close()
+        for daemon in self.daemons:
+            if daemon.process.poll() is None:  # the test failed before it came to that
+                daemon.kill()
+        self.wire.close()
+        for server in self.servers:
+            server.kill()
+
+    # -- the end of a test
+
+    def settle(self, again=True):
+        """Everything that was broken is whole: all must come right, and stay so when the daemons are stopped.  @again:
+        something may have been read twice; else the books must show that nothing was."""
+        crew = self.crew
+        if not crew.working():
+            crew.hire()
+        self.wait_until_read()
+        self.wait_until_right()
+        now = self.oracle.now_ms if self.clock == "record" else now_ms()
+        for member in crew.members:
+            crew.stop(member)
+        if crew.errors:
+            raise crew.errors[0]
+        for daemon in self.daemons:
+            assert not re.search(r"Sanitizer|runtime error", daemon.log()), daemon.log_tail()
+        self.check_positions()
+        self.check(now=now, boards=False)  # stopped while a board is rebuilt, as /status would say, it is short
+        self.check_letters(exactly_once=not again)
+        if not again:
+            assert crew.deaths == 0
+            self.check_books(crew.books)
+        elif crew.deaths == 0 and crew.restarts == 0:
+            self.check_books(crew.books, replayed=True)
+        totals.update(crew.counted)
+        totals["restarts after 69"] += crew.restarts
+        wires.update(self.wire.counts)
+
+    def wait_until_read(self, seconds=PATIENCE):
+        try:
+            super().wait_until_read(seconds)
+        except AssertionError as error:
+            raise AssertionError("".join([str(error), *(f"\n{member.daemon.log_tail()}"
+                                                        for member in self.crew.working())])) from None
