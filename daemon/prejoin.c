@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cloutd/prejoin.h"
 #include "cloutd/clock.h"
+#include "cloutd/kafka.h"
 #include "cloutd/redis_connect.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -129,37 +130,73 @@ static enum cloutd_err publish_policy(redisContext *redis, const struct conf *co
         return err;
 }
 
-/* Give the partition a number, once: read it, else take the next and keep whichever was first. */
-static enum cloutd_err agree_source(redisContext *redis, const struct conf *conf, int partition,
-                                    uint32_t *ret, struct errmsg *reterr)
+/* The number after which those of our topic come: its partition p has base + p + 1.  @table is what
+ * clout:sources holds; what does not fit into a block of numbers keeps us out of it.
+ *
+ * Why not a counter: Redis can lose it together with the table, and daemons that go on with their numbers would
+ * then share them with others that were given out anew.  So all who choose must come to the same. */
+static uint32_t base_of_sources(const redisReply *table, const char *topic)
 {
-        redisReply *reply;
-        enum cloutd_err err;
+        const size_t topic_len = strlen(topic);
+        uint32_t base = 0;
 
-        for (int round = 0; round < 2; round++) {
-                err = redis_run(redis, &reply, reterr, "HGET %ssources %s:%d", conf->redis_prefix,
-                                conf->kafka_topic, partition);
-                if (err != CLOUTD_OK)
-                        return err;
-                if (reply->type == REDIS_REPLY_STRING) {
-                        *ret = (uint32_t)strtoul(reply->str, NULL, 10);
-                        freeReplyObject(reply);
-                        return CLOUTD_OK;
+        for (size_t i = 0; i + 1 < table->elements;) {
+                const char *name = table->element[i]->str;
+                const long p = strncmp(name, topic, topic_len) == 0 && name[topic_len] == ':'
+                                       ? strtol(name + topic_len + 1, NULL, 10)
+                                       : -1;
+                const unsigned long number = strtoul(table->element[i + 1]->str, NULL, 10);
+
+                if (number > base && number <= base + PARTITIONS_MAX &&
+                    (p < 0 || number != base + (unsigned long)p + 1)) {
+                        base += PARTITIONS_MAX;
+                        i = 0;
+                } else {
+                        i += 2;
                 }
-                freeReplyObject(reply);
-                err = redis_run(redis, &reply, reterr, "INCR %ssource_next", conf->redis_prefix);
-                if (err != CLOUTD_OK)
-                        return err;
-                const long long number = reply->integer;
-
-                freeReplyObject(reply);
-                err = redis_run(redis, &reply, reterr, "HSETNX %ssources %s:%d %lld", conf->redis_prefix,
-                                conf->kafka_topic, partition, number);
-                if (err != CLOUTD_OK)
-                        return err;
-                freeReplyObject(reply);
         }
-        return fail(reterr, CLOUTD_EAGAIN, "%ssources changes under us", conf->redis_prefix);
+        return base;
+}
+
+/* Give each partition a number, once; who has one keeps it. */
+static enum cloutd_err agree_sources(redisContext *redis, const struct conf *conf, int n_partitions,
+                                     uint32_t *sources, struct errmsg *reterr)
+{
+        redisReply *reply, *table;
+        uint32_t base;
+        enum cloutd_err err = redis_run(redis, &reply, reterr, "WATCH %ssources", conf->redis_prefix);
+
+        if (err != CLOUTD_OK)
+                return err;
+        freeReplyObject(reply);
+        err = redis_run(redis, &table, reterr, "HGETALL %ssources", conf->redis_prefix);
+        if (err != CLOUTD_OK)
+                return err;
+        base = base_of_sources(table, conf->kafka_topic);
+        freeReplyObject(table);
+        err = redis_run(redis, &reply, reterr, "MULTI");
+        for (int p = 0; err == CLOUTD_OK && p < n_partitions; p++) {
+                freeReplyObject(reply);
+                err = redis_run(redis, &reply, reterr, "HSETNX %ssources %s:%d %u", conf->redis_prefix,
+                                conf->kafka_topic, p, base + (unsigned)p + 1);
+                if (err != CLOUTD_OK)
+                        return err;
+                freeReplyObject(reply);
+                err = redis_run(redis, &reply, reterr, "HGET %ssources %s:%d", conf->redis_prefix,
+                                conf->kafka_topic, p);
+        }
+        if (err != CLOUTD_OK)
+                return err;
+        freeReplyObject(reply);
+        err = redis_run(redis, &reply, reterr, "EXEC");
+        if (err != CLOUTD_OK)
+                return err;
+        if (reply->type != REDIS_REPLY_ARRAY)
+                err = fail(reterr, CLOUTD_EAGAIN, "%ssources changes under us", conf->redis_prefix);
+        for (int p = 0; err == CLOUTD_OK && p < n_partitions; p++)
+                sources[p] = (uint32_t)strtoul(reply->element[2 * p + 1]->str, NULL, 10);
+        freeReplyObject(reply);
+        return err;
 }
 
 /* The start of the partition's first claim, agreed by whoever came first. */
@@ -223,8 +260,8 @@ static enum cloutd_err agree(redisContext *redis, const struct conf *conf, const
                 err = look_at_own(redis, conf, policy, p, prejoin, reterr);
         if (err == CLOUTD_OK)
                 err = check_salt(redis, conf, reterr);
-        for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
-                err = agree_source(redis, conf, p, &prejoin->sources[p], reterr);
+        if (err == CLOUTD_OK)
+                err = agree_sources(redis, conf, prejoin->n_partitions, prejoin->sources, reterr);
         for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
                 err = agree_start(redis, conf, p, prejoin->knew_topic ? beginnings[p] : starts[p],
                                   &prejoin->starts[p], reterr);

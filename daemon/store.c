@@ -109,6 +109,36 @@ static void put_questions(struct partition *p)
         store_expect(p->lane, EXPECT_CLAIM_LEFT, 0, p);
 }
 
+/* What belongs to the topic rather than to a partition: should Redis have lost it, it is there again with whoever
+ * claims first. */
+static void put_table_and_policy(struct partition *p)
+{
+        struct lane *lane = p->lane;
+        struct buf *out = &lane->out;
+        const struct policy *policy = lane->shared->policy;
+        char name[320];
+
+        (void)snprintf(name, sizeof name, "%ssources", lane->shared->conf->redis_prefix);
+        resp_command(out, 4);
+        resp_text(out, "HSET");
+        resp_text(out, name);
+        (void)snprintf(name, sizeof name, "%s:%d", lane->shared->conf->kafka_topic, p->id);
+        put_pair(out, name, p->source);
+        store_expect(lane, EXPECT_NOTHING, 0, p);
+        (void)snprintf(name, sizeof name, "%spolicy:%s", lane->shared->conf->redis_prefix, policy->version);
+        resp_command(out, 3);
+        resp_text(out, "SET");
+        resp_text(out, name);
+        resp_text(out, policy->json);
+        store_expect(lane, EXPECT_NOTHING, 0, p);
+        (void)snprintf(name, sizeof name, "%spolicy", lane->shared->conf->redis_prefix);
+        resp_command(out, 3);
+        resp_text(out, "SET");
+        resp_text(out, name);
+        resp_text(out, policy->version);
+        store_expect(lane, EXPECT_NOTHING, 0, p);
+}
+
 static void put_setnx(struct partition *p, const char *field, int64_t value, enum expect_kind kind)
 {
         struct buf *out = &p->lane->out;
@@ -140,20 +170,19 @@ static void put_claim(struct partition *p)
         resp_text(&lane->out, "pol");
         resp_text(&lane->out, lane->scoring->policy_version);
         store_expect(lane, EXPECT_NOTHING, 0, p);
+        put_table_and_policy(p);
         put_questions(p);
         p->claim_tries++;
         partition_move(p, PARTITION_CLAIMING, WHY_CLAIM_SENT);
 }
 
 /* Redis went back: take the partition again under the WATCH that the verdict stood on, at the lower of what
- * Redis has and what we have read; and put back what belongs to the topic, should all of it be gone. */
+ * Redis has and what we have read. */
 static void put_reclaim(struct partition *p)
 {
         struct lane *lane = p->lane;
         struct buf *out = &lane->out;
-        const struct policy *policy = lane->shared->policy;
         const int64_t seen = p->seen_low >= 0 ? p->seen_low : p->first;
-        char name[320];
 
         put_identity(p, 4);
         put_pair(out, "epoch", (p->epoch > p->seen_epoch ? p->epoch : p->seen_epoch) + 1);
@@ -161,25 +190,7 @@ static void put_reclaim(struct partition *p)
         put_pair(out, "first", p->first);
         put_pair(out, "gen", p->gen);
         store_expect(lane, EXPECT_NOTHING, 0, p);
-        (void)snprintf(name, sizeof name, "%ssources", lane->shared->conf->redis_prefix);
-        resp_command(out, 4);
-        resp_text(out, "HSET");
-        resp_text(out, name);
-        (void)snprintf(name, sizeof name, "%s:%d", lane->shared->conf->kafka_topic, p->id);
-        put_pair(out, name, p->source);
-        store_expect(lane, EXPECT_NOTHING, 0, p);
-        (void)snprintf(name, sizeof name, "%spolicy:%s", lane->shared->conf->redis_prefix, policy->version);
-        resp_command(out, 3);
-        resp_text(out, "SET");
-        resp_text(out, name);
-        resp_text(out, policy->json);
-        store_expect(lane, EXPECT_NOTHING, 0, p);
-        (void)snprintf(name, sizeof name, "%spolicy", lane->shared->conf->redis_prefix);
-        resp_command(out, 3);
-        resp_text(out, "SET");
-        resp_text(out, name);
-        resp_text(out, policy->version);
-        store_expect(lane, EXPECT_NOTHING, 0, p);
+        put_table_and_policy(p);
         put_questions(p);
 }
 

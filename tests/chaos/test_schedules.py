@@ -83,6 +83,7 @@ def chaos_world(new_world, rnd):
                      flush_interval=rnd.choice(["1ms", "20ms", "200ms"]))
 
 
+@pytest.mark.sanitizer
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_schedule(new_world, seed):
     rnd = random.Random(seed)
