@@ -256,6 +256,11 @@ static void set_pos(struct record *record, int64_t pos)
         record_end(record);
 }
 
+void account_before_everything(struct record *record)
+{
+        set_pos(record, -1);
+}
+
 /* Count an event and move the position. */
 static void count(struct partition *p, struct record *record, const struct parked_event *event)
 {
@@ -430,7 +435,7 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
                          "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic",
                          "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u",
                          p->source, "other_source", "%s", source->str, NULL);
-                partition_stop(p, "an account is fed from two partitions");
+                partition_stop(p, STOP_SOURCES);
                 return false;
         }
         *ret_exists = reply_is_string(packed);

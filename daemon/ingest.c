@@ -170,7 +170,7 @@ static void hold_for_salt(struct batch *batch, struct partition *p, const struct
         /* relaxed: stands for itself */
         atomic_store_explicit(&p->lane->shared->telemetry->condition[CONDITION_SALT], false,
                               memory_order_relaxed);
-        partition_stop(p, "an opt-out or opt-in waits for optout_salt_file");
+        partition_stop(p, STOP_SALT);
 }
 
 /* False when the partition stopped at this line, the first of its message. */
@@ -236,6 +236,7 @@ static void add_record(struct batch *batch, struct partition *p, const struct lo
         lane_count(lane->telemetry, LANE_MESSAGES, 1);
         lane_count(lane->telemetry, LANE_BYTES, record->value_len);
         p->next = record->offset + 1;
+        p->last_record = record;
         if (record->time_ms > p->now_next && record->time_ms >= TIME_MIN_MS && record->time_ms < TIME_END_MS)
                 p->now_next = record->time_ms;
 }
@@ -259,7 +260,11 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
                 const struct log_record *record = &records[i];
                 struct partition *p = lane_partition(lane, record->partition);
 
-                if (p == NULL || !partition_counts(p) || record->offset < p->next)
+                if (p == NULL || !partition_counts(p))
+                        continue;
+                if (__builtin_expect(p->verifying, false) && !continuity_verified(p, record))
+                        continue;
+                if (record->offset < p->next)
                         continue;
                 if (p->read_to >= 0 && record->offset >= p->read_to) {
                         lane_end_of_log(lane, p->id,
@@ -276,6 +281,8 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
         }
         count_batch(batch);
         close_message(batch);
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                continuity_batch_read(p);
         if (lane->shared->conf->clock_record)
                 for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                         lane_raise_record_clock(lane, p->now_next);

@@ -139,7 +139,8 @@ static void order_assign(struct partition *p, int64_t start)
                 partition_move(p, PARTITION_OWNED, WHY_GIVEN_BACK);
                 p->at_end = false;
                 p->claim_answered = true;
-                answer(p, ANSWER_CLAIMED, RULE(GIVEN_BACK_AT_R) ? p->next : AT_KAFKAS_COMMIT);
+                continuity_given_back(p);
+                answer(p, ANSWER_CLAIMED, RULE(GIVEN_BACK_AT_R) ? continuity_read_from(p) : AT_KAFKAS_COMMIT);
                 return;
         case PARTITION_STOPPED: answer(p, ANSWER_CLAIMED, p->next); return;
         default:
@@ -199,6 +200,7 @@ void lane_order(struct lane *lane, const struct order *order, mono_us_t now_us)
                 p->read_to = order->offset;
                 p->read_to_answered = false;
                 break;
+        case ORDER_VERIFY: continuity_doubt(p); break;
         case ORDER_STOP: break;
         }
 }
@@ -207,7 +209,7 @@ void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset)
 {
         struct partition *p = lane_partition(lane, partition);
 
-        if (p == NULL || !partition_counts(p))
+        if (p == NULL || !partition_counts(p) || continuity_ended(p))
                 return;
         if (p->read_to >= 0 && offset > p->read_to)
                 offset = p->read_to; /* what lies behind was not counted */
@@ -218,12 +220,20 @@ void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset)
         p->at_end = offset == p->next;
 }
 
-void lane_stop_partition(struct lane *lane, int32_t partition, const char *why)
+void lane_out_of_range(struct lane *lane, int32_t partition)
 {
         struct partition *p = lane_partition(lane, partition);
 
-        if (p != NULL && p->phase == PARTITION_OWNED && !p->seek_wanted)
-                partition_stop(p, why);
+        if (p != NULL)
+                continuity_out_of_range(p);
+}
+
+void lane_doubt(struct lane *lane, int32_t partition)
+{
+        struct partition *p = lane_partition(lane, partition);
+
+        if (p != NULL)
+                continuity_doubt(p);
 }
 
 /* ---- memory ---- */

@@ -3,7 +3,7 @@
  *
  *   lane.c       the step, orders, memory          ingest.c     records to events to accounts
  *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load: an account
- *   partition_phase.c  its legal moves
+ *   partition_phase.c  its legal moves            continuity.c  is the log still the one that was counted
  *   store.c      the guarded pipeline              encode.c     an account on its way to Redis
  *   verdict.c    what its replies say              due.c        accounts whose score changes by the clock
  *   leave.c      who left: salted hashes, gone     board.c      floors of the leaderboards
@@ -15,6 +15,7 @@
 
 #include "buf.h"
 #include "cloutd/lane.h"
+#include "cloutd/stop.h"
 #include "cloutd/table.h"
 #include "redis_link.h"
 #include "rules.h"
@@ -29,7 +30,7 @@
 #define SAMPLES         64
 #define BACKOFF_US      INT64_C(250000)  /* after an error of Redis's */
 #define WATCH_EVERY_US  INT64_C(1000000) /* each own key is looked at, at the least */
-#define OWN_REPLIES     7                /* token epoch seq low f host pid: of the HMGET in the tail */
+#define OWN_REPLIES     9 /* token epoch seq low f host pid resume gen: of the HMGET in the tail */
 #define TOKEN_LEN       32
 #define SALTED_LEN      16 /* bytes of a salted hash */
 #define BATCH_EVENTS    64
@@ -112,6 +113,15 @@ struct sample {
         mono_us_t arrival_us;
 };
 
+/* A record of the log, to know the log again by. */
+struct fingerprint {
+        bool set;
+        int64_t offset;
+        wall_ms_t time_ms;
+        uint64_t check; /* over key and value */
+};
+#define FINGERPRINT_SIZE 64
+
 struct partition {
         struct partition *sibling; /* the next one of this lane */
         struct lane *lane;
@@ -129,8 +139,9 @@ struct partition {
         int64_t epoch, seq;
         int64_t seen_low; /* what the verdict "went back" saw, for the re-claim */
         int64_t seen_epoch;
-        int64_t first; /* offset of the very first claim */
-        int64_t start; /* where to begin if Redis knows nothing */
+        bool seen_older; /* it saw an earlier generation of the log */
+        int64_t first;   /* offset of the very first claim */
+        int64_t start;   /* where to begin if Redis knows nothing */
         uint32_t gen;
         bool unknown;       /* an EXEC of ours may or may not have been executed */
         bool watched;       /* judged current, and the WATCH that was set before still stands */
@@ -157,6 +168,26 @@ struct partition {
         bool at_end;
         wall_ms_t now_next, now_done; /* highest record time below next, below done */
         wall_ms_t now_cut;
+
+        /* whether the log is the one that was counted (continuity.c) */
+        const struct log_record *last_record;        /* counted in the batch in hand */
+        struct fingerprint fp_next, fp_cut, fp_done; /* the last record below next, the open cut, done */
+        struct fingerprint expected; /* verifying: this must come before anything is counted */
+        bool verifying;
+        bool log_seen; /* since the claim, something was read that fits */
+        enum doubt {
+                DOUBT_NONE,
+                DOUBT_RANGE,   /* the broker says that there is no such offset */
+                DOUBT_MISSING, /* the expected record did not come */
+                DOUBT_ANOTHER  /* another one came in its place */
+        } doubt;
+        mono_us_t doubt_us;                /* not before: ask where the log begins and ends */
+        struct stopped stopped;            /* STOPPED: why */
+        bool stopped_stored, stopped_sent; /* the own key has it; will have after the EXEC under way */
+        enum resume resume;                /* what the operator decided */
+        bool resume_ready;
+        int64_t resume_low;
+        char *gaps; /* "from-to ..": accepted, as Redis has it */
 
         /* the open cut, protocol 5 */
         bool cut_open;
@@ -340,6 +371,7 @@ struct batch *batch_new(struct lane *lane);
         X(WHY_WENT_BACK, "Redis went back")                                   \
         X(WHY_CAME_FORWARD, "Redis is again where it was")                    \
         X(WHY_RECLAIMED, "claimed again after Redis went back")               \
+        X(WHY_RESUMED, "claimed again as the operator decided")               \
         X(WHY_TAKEN, "another owner has it")                                  \
         X(WHY_LATE_BYTES, "bytes of a dead connection of ours were executed") \
         X(WHY_WAITED, "waited long enough to claim again")                    \
@@ -362,8 +394,8 @@ void partition_move(struct partition *p, enum partition_phase to, enum partition
 /* partition.c */
 struct partition *partition_new(struct lane *lane, int32_t id);
 struct partition *partition_free(struct partition *p);
-void partition_forget(struct partition *p);                          /* drop its memory */
-void partition_stop(struct partition *p, const char *reason_static); /* STOPPED: an operator decides */
+void partition_forget(struct partition *p);                      /* drop its memory */
+void partition_stop(struct partition *p, enum stop_cause cause); /* an operator decides */
 void partition_step(struct partition *p);
 void partition_claimed(struct partition *p, const struct reply *own, const struct reply *gone,
                        int64_t n_left);
@@ -379,7 +411,28 @@ void partition_fire_resolved(struct partition *p, struct record *record);
 bool partition_low_is_due(const struct partition *p);
 bool partition_saved(
         const struct partition *p); /* nothing that was counted is missing in Redis, low included */
+bool partition_written(const struct partition *p); /* the same, whatever else is under way */
 void partition_new_token(struct partition *p);
+
+/* continuity.c */
+void continuity_batch_read(struct partition *p); /* a batch was counted: its records are about to go */
+void continuity_forget(struct partition *p);
+void continuity_adopt(struct partition *p, const struct reply *own); /* what a claim read */
+void continuity_doubt(struct partition *p);                          /* see that the log is the same still */
+void continuity_given_back(struct partition *p);
+int64_t continuity_read_from(const struct partition *p);
+/* While verifying: whether @record may be counted (if it is not below next). */
+bool continuity_verified(struct partition *p, const struct log_record *record);
+bool continuity_ended(struct partition *p); /* the log's end was told; true: it does not count yet */
+void continuity_out_of_range(struct partition *p);
+void continuity_resume_seen(struct partition *p, const struct reply *choice); /* in the own key */
+void continuity_step(struct partition *p);
+/* The pairs of the re-claim that carries out a decision; returns how many (also with @out NULL). */
+size_t continuity_put_resume(struct partition *p, struct buf *out);
+void continuity_resumed(struct partition *p, enum resume resume, int64_t low_was);
+bool continuity_unsaved(const struct partition *p); /* the own key has to say that it stopped, or no longer */
+void continuity_put_own(struct partition *p);
+void fingerprint_print(const struct fingerprint *fp, char ret_text[FINGERPRINT_SIZE]);
 void partition_forget_wanted(struct partition *p);     /* accounts that wait to be loaded */
 int64_t partition_next_low(const struct partition *p); /* what the next EXEC may say */
 
@@ -392,6 +445,7 @@ size_t account_cold_bytes(const struct record *record); /* of a resident account
 uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want);
 void account_remove(struct partition *p, uint32_t number);
 void account_dirty(struct partition *p, uint32_t number);
+void account_before_everything(struct record *record);   /* its position: every event is later */
 void account_want(struct partition *p, uint32_t number); /* back into the list of loads */
 void account_loaded(struct partition *p, struct sent_load *load);
 void account_fold(struct partition *p, struct record *record); /* the hot counters into the history */

@@ -37,6 +37,14 @@ static void env_answer(void *ctx, const struct answer *answer)
         CHECK(ring_put_spsc(&lane->answers, answer));
 }
 
+static bool env_log_bounds(void *ctx, int32_t partition, int64_t *ret_begin, int64_t *ret_end)
+{
+        struct kafka *kafka = ctx;
+
+        return rd_kafka_query_watermark_offsets(kafka->rk, kafka->conf->kafka_topic, partition, ret_begin,
+                                                ret_end, SEEK_MS) == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
 static int64_t env_end_offset(void *ctx, int32_t partition)
 {
         const struct kafka *kafka = ctx;
@@ -83,9 +91,9 @@ static void take_error(struct kafka_lane *lane, const rd_kafka_message_t *messag
                 lane_end_of_log(lane->lane, message->partition, message->offset);
         } else if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
                    message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE) {
-                lane_stop_partition(lane->lane, message->partition,
-                                    "the log does not reach back to where Redis is");
+                lane_out_of_range(lane->lane, message->partition);
         } else {
+                lane_doubt(lane->lane, message->partition);
                 log_limited(&limit, LOG_LEVEL_WARNING, "Kafka", "partition", "%d", message->partition, "why",
                             "%s", rd_kafka_message_errstr(message), NULL);
         }
@@ -158,6 +166,7 @@ struct lane_env lane_thread_env(struct kafka *kafka)
         return (struct lane_env){.ctx = kafka,
                                  .seek = env_seek,
                                  .answer = env_answer,
+                                 .log_bounds = env_log_bounds,
                                  .end_offset = env_end_offset,
                                  .reject = env_reject,
                                  .letters_pending = env_letters_pending,

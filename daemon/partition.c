@@ -89,6 +89,7 @@ struct partition *partition_free(struct partition *p)
         free(p->gone_key);
         free(p->optout_key);
         free(p->due_prefix);
+        free(p->gaps);
         free(p);
         return NULL;
 }
@@ -153,16 +154,24 @@ void partition_forget(struct partition *p)
         p->low_since_us = 0;
         p->due = p->due_stored = p->messy_until = p->messy_stored = 0;
         board_read_own(p, NULL);
+        continuity_forget(p);
 }
 
-void partition_stop(struct partition *p, const char *reason_static)
+void partition_stop(struct partition *p, enum stop_cause cause)
 {
+        const bool of_log = stop_is_of_log(cause);
+
+        if (!of_log)
+                p->stopped = (struct stopped){cause, p->next, 0, 0};
         log_line(LOG_LEVEL_ERROR, "partition stopped: an operator must decide", "topic", "%s",
-                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "next", "%" PRId64, p->next,
-                 "reason", "%s", reason_static, NULL);
-        atomic_store_explicit(&p->telemetry->stopped_reason, reason_static, memory_order_relaxed);
+                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "reason", "%s",
+                 stop_cause_text(cause), "next", "%" PRId64, p->next, "low", "%" PRId64, p->low, "log_begin",
+                 "%" PRId64, of_log ? p->stopped.begin : -1, "log_end", "%" PRId64,
+                 of_log ? p->stopped.end : -1, "lost", "%" PRId64,
+                 cause == STOP_GAP ? p->stopped.begin - p->next : 0, NULL);
         if (p->phase != PARTITION_STOPPED)
                 partition_move(p, PARTITION_STOPPED, WHY_STOPPED);
+        atomic_store_explicit(&p->telemetry->stopped_reason, stop_cause_text(cause), memory_order_relaxed);
 }
 
 bool partition_counts(const struct partition *p)
@@ -244,6 +253,7 @@ static void cut_open(struct partition *p)
         p->cuts_opened++;
         p->cut_next = p->next;
         p->now_cut = p->now_next;
+        p->fp_cut = p->fp_next;
         p->waiting_since_us = 0;
         p->letters_slot ^= 1;
         while (numbers_take(&p->dirty, &number))
@@ -268,6 +278,7 @@ static void cut_close(struct partition *p)
         numbers_clear(&p->cut_queue); /* all it still holds is stale */
         p->done = p->cut_next;
         p->now_done = p->now_cut;
+        p->fp_done = p->fp_cut;
         if (p->done > p->low && p->low_since_us == 0)
                 p->low_since_us = lane->now_us;
         while (p->n_samples > 0 && p->samples[p->sample_first].offset < p->done) {
@@ -342,11 +353,16 @@ bool partition_low_is_due(const struct partition *p)
         return p->done > p->low && (hurried(p) || p->lane->now_us - p->low_since_us >= LOW_ALONE_US);
 }
 
-bool partition_saved(const struct partition *p)
+bool partition_written(const struct partition *p)
 {
         return !p->cut_open && numbers_count(&p->dirty) == 0 && numbers_count(&p->wanted) == 0 &&
                numbers_count(&p->failed) == 0 && p->done == p->next && p->low == p->done && !p->in_exec &&
-               !p->unknown && !p->lane->pipeline.under_way;
+               !p->unknown;
+}
+
+bool partition_saved(const struct partition *p)
+{
+        return partition_written(p) && !p->lane->pipeline.under_way;
 }
 
 /* ---- ownership ---- */
@@ -355,6 +371,8 @@ static void adopt_own(struct partition *p, const struct reply *own)
 {
         const struct reply *field;
 
+        field = reply_field(own, "epoch");
+        p->epoch = field != NULL ? reply_integer(field, 1) : 1;
         field = reply_field(own, "gen");
         p->gen = (uint32_t)(field != NULL ? reply_integer(field, 1) : 1);
         field = reply_field(own, "first");
@@ -378,15 +396,13 @@ static void adopt_own(struct partition *p, const struct reply *own)
         p->rate = 0;
         p->rate_since_us = p->lane->now_us;
         p->rate_offset = p->next;
+        continuity_adopt(p, own);
         publish(p);
 }
 
 void partition_claimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left)
 {
-        const struct reply *epoch = reply_field(own, "epoch");
-
         adopt_own(p, own);
-        p->epoch = epoch != NULL ? reply_integer(epoch, 1) : 1;
         gone_read(&p->gone, gone);
         p->n_left = n_left;
         p->virgin = p->first_claim;
@@ -398,7 +414,8 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
                 p->seek_wanted = true;
         } else {
                 const struct answer answer = {ANSWER_CLAIMED, p->id,
-                                              RULE(READ_FROM_LOW) ? p->next : AT_KAFKAS_COMMIT};
+                                              RULE(READ_FROM_LOW) ? continuity_read_from(p)
+                                                                  : AT_KAFKAS_COMMIT};
 
                 p->claim_answered = true;
                 p->lane->env->answer(p->lane->env->ctx, &answer);
@@ -413,6 +430,13 @@ void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_l
                  "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_was", "%" PRId64,
                  p->low, "low_is", "%" PRId64, seen_low >= 0 ? seen_low : p->first, "next", "%" PRId64,
                  p->next, NULL);
+        if (seen_low < 0 && p->gen > 1)
+                log_line(LOG_LEVEL_ERROR,
+                         "Redis went back to before this log: what it lost of earlier ones nobody has any "
+                         "more, but "
+                         "for accounts in memory",
+                         "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "gen",
+                         "%u", p->gen, "first", "%" PRId64, p->first, NULL);
         p->seen_epoch = seen_epoch;
         p->seen_low = seen_low;
         partition_move(p, PARTITION_WENTBACK, WHY_WENT_BACK);
@@ -421,12 +445,15 @@ void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_l
 void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone,
                          int64_t n_left)
 {
-        const uint32_t end = table_end(p->table);
+        const uint32_t end = table_end(p->table), gen_was = p->gen;
+        const enum resume resume = p->phase == PARTITION_STOPPED ? p->resume : RESUME_NONE;
+        const int64_t low_was = p->low;
 
         /* Memory is kept: it is at least as new as what Redis still has.  Everything in it is to be written
          * again, and what waited for Redis is read again from the log. */
         partition_forget_wanted(p);
         clear_lists(p);
+        adopt_own(p, own);
         for (uint32_t number = 1; number < end; number++) {
                 struct record *record = account_of(p, number);
                 const enum record_phase phase = record_phase(record);
@@ -441,6 +468,8 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
                         if (RULE(DUE_UNKNOWN_AFTER_BACK))
                                 cold->reg = 0;
                         record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW;
+                        if (p->gen != gen_was)
+                                account_before_everything(record); /* its offset is of an earlier log */
                         if (RULE(BOARD_UNKNOWN_AFTER_BACK))
                                 record->flags |= RECORD_BOARDS;
                         record_set_phase(record, RECORD_CLEAN);
@@ -448,8 +477,6 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
                                 account_dirty(p, number);
                 }
         }
-        adopt_own(p, own);
-        p->epoch = (p->epoch > p->seen_epoch ? p->epoch : p->seen_epoch) + 1;
         if (RULE(GONE_READ_AGAIN))
                 gone_read(&p->gone, gone);
         p->n_left = n_left;
@@ -457,6 +484,11 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
         p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         p->seek_wanted = RULE(SEEK_AFTER_BACK);
         partition_waits(p);
+        if (resume != RESUME_NONE) {
+                partition_move(p, PARTITION_OWNED, WHY_RESUMED);
+                continuity_resumed(p, resume, low_was);
+                return;
+        }
         partition_move(p, PARTITION_OWNED, WHY_RECLAIMED);
         log_line(LOG_LEVEL_NOTICE, "partition claimed again", "topic", "%s",
                  p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low", "%" PRId64, p->low,
@@ -559,8 +591,10 @@ void partition_step(struct partition *p)
                 return;
         if (RULE(CLAIM_AGAIN) && p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
                 partition_move(p, PARTITION_UNCLAIMED, WHY_WAITED);
-        if (p->seek_wanted && p->phase == PARTITION_OWNED && lane->env->seek(lane->env->ctx, p->id, p->next))
+        if (p->seek_wanted && p->phase == PARTITION_OWNED &&
+            lane->env->seek(lane->env->ctx, p->id, continuity_read_from(p)))
                 p->seek_wanted = false;
+        continuity_step(p);
         if (partition_writes(p)) {
                 measure_rate(p);
                 retry_failed(p);

@@ -176,6 +176,27 @@ static void put_claim(struct partition *p)
         partition_move(p, PARTITION_CLAIMING, WHY_CLAIM_SENT);
 }
 
+/* `fp` must be of a record below the `low` that is written: what Redis has is one, unless it is ahead of us or of
+ * an earlier log. */
+static void put_fingerprint(struct partition *p, int64_t low)
+{
+        struct buf *out = &p->lane->out;
+        const bool ours = low >= p->next && p->fp_next.set;
+        char text[FINGERPRINT_SIZE];
+
+        if (p->seen_low >= 0 && low < p->next)
+                return;
+        resp_command(out, ours ? 4 : 3);
+        resp_text(out, ours ? "HSET" : "HDEL");
+        resp_text(out, p->own_key);
+        resp_text(out, "fp");
+        if (ours) {
+                fingerprint_print(&p->fp_next, text);
+                resp_text(out, text);
+        }
+        store_expect(p->lane, EXPECT_NOTHING, 0, p);
+}
+
 /* Redis went back: take the partition again under the WATCH that the verdict stood on, at the lower of what
  * Redis has and what we have read. */
 static void put_reclaim(struct partition *p)
@@ -190,7 +211,32 @@ static void put_reclaim(struct partition *p)
         put_pair(out, "first", p->first);
         put_pair(out, "gen", p->gen);
         store_expect(lane, EXPECT_NOTHING, 0, p);
+        put_fingerprint(p, seen);
+        if (p->seen_older) { /* positions in an earlier log: all of them are before everything in this one */
+                put_command2(lane, "DEL", p->gone_key);
+                store_expect(lane, EXPECT_NOTHING, 0, p);
+        }
         put_table_and_policy(p);
+        put_questions(p);
+}
+
+/* The operator has decided: take the partition again, at the position and in the generation of the log that follow
+ * from it.  Under the WATCH that the decision was read under, like any re-claim. */
+static void put_resume(struct partition *p)
+{
+        struct lane *lane = p->lane;
+        struct buf *out = &lane->out;
+
+        put_identity(p, continuity_put_resume(p, NULL));
+        (void)continuity_put_resume(p, out);
+        store_expect(lane, EXPECT_NOTHING, 0, p);
+        resp_command(out, 5);
+        resp_text(out, "HDEL");
+        resp_text(out, p->own_key);
+        resp_text(out, "stopped");
+        resp_text(out, "resume");
+        resp_text(out, "fp");
+        store_expect(lane, EXPECT_NOTHING, 0, p);
         put_questions(p);
 }
 
@@ -203,6 +249,8 @@ static bool put_claims(struct lane *lane, enum partition_phase phase)
                         continue;
                 if (phase == PARTITION_WENTBACK && p->watched)
                         put_reclaim(p);
+                else if (phase == PARTITION_STOPPED && p->watched && p->resume_ready)
+                        put_resume(p);
                 else if (phase == PARTITION_UNCLAIMED && p->claim_judged)
                         put_claim(p);
                 else
@@ -259,6 +307,8 @@ static void put_own(struct partition *p)
         struct buf *out = &lane->out;
         const bool closing = p->fire.phase == FIRE_CLOSE && p->fire.sent;
         const bool messy = p->messy_until != p->messy_stored;
+        char fp_text[FINGERPRINT_SIZE];
+        bool fp;
 
         if (p->due == 0)
                 p->due = lane->now_ms; /* nothing was ever registered before: no edge so far concerns anybody
@@ -267,7 +317,10 @@ static void put_own(struct partition *p)
         if (!RULE(DUE_CURSOR_LAST) && p->fire.phase >= FIRE_SCAN)
                 p->due_sent = p->fire.until;
         p->low_sent = partition_next_low(p);
-        resp_command(out, 2 + 2 * (4 + (size_t)(p->due_sent != p->due_stored) + messy + board_own_pairs(p)));
+        fp = p->low_sent > p->low && p->fp_done.set;
+        continuity_put_own(p);
+        resp_command(out,
+                     2 + 2 * (4 + (size_t)(p->due_sent != p->due_stored) + messy + fp + board_own_pairs(p)));
         resp_bytes(out, "HSET", 4);
         resp_text(out, p->own_key);
         put_pair(out, "seq", p->seq + 1);
@@ -278,6 +331,11 @@ static void put_own(struct partition *p)
                 put_pair(out, "due", p->due_sent);
         if (messy)
                 put_pair(out, "messy", p->messy_until);
+        if (fp) {
+                fingerprint_print(&p->fp_done, fp_text);
+                resp_text(out, "fp");
+                resp_text(out, fp_text);
+        }
         board_put_own(p, out);
         p->pol_sent = p->pol_unsaved;
         store_expect(lane, EXPECT_NOTHING, 0, p);
@@ -294,7 +352,8 @@ static void put_partition(struct partition *p)
         due_requests(p);
         writes = p->cut_open && numbers_count(&p->cut_queue) > 0 && pipeline->n_writes < CHUNK_WRITES;
         own = (RULE(EXEC_WRITES_OWN) && writes) || partition_low_is_due(p) ||
-              (p->fire.phase == FIRE_CLOSE && p->fire.sent) || p->floors_unsaved != 0 || p->pol_unsaved;
+              (p->fire.phase == FIRE_CLOSE && p->fire.sent) || p->floors_unsaved != 0 || p->pol_unsaved ||
+              continuity_unsaved(p);
         if (own && p->done > p->low)
                 leave_put_drops(p,
                                 p->done); /* with the `low` that passes them, and before new ones are set */
@@ -350,8 +409,8 @@ static void put_tail(struct lane *lane)
         if (pipeline->n_tail > 0 && RULE(WATCH_BEFORE_GET))
                 put_watch(lane);
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
-                static const char *const fields[OWN_REPLIES] = {"token", "epoch", "seq", "low",
-                                                                "f",     "host",  "pid"};
+                static const char *const fields[OWN_REPLIES] = {"token", "epoch", "seq",    "low", "f",
+                                                                "host",  "pid",   "resume", "gen"};
 
                 if (!p->watch_wanted)
                         continue;
@@ -385,7 +444,7 @@ static bool put_exec(struct lane *lane)
         struct pipeline *pipeline = &lane->pipeline;
 
         put_plain(lane, "MULTI");
-        if (put_claims(lane, PARTITION_WENTBACK)) {
+        if (put_claims(lane, PARTITION_WENTBACK) || put_claims(lane, PARTITION_STOPPED)) {
                 pipeline->kind = PIPELINE_RECLAIM;
         } else if (put_claims(lane, PARTITION_UNCLAIMED)) {
                 pipeline->kind = PIPELINE_CLAIM;

@@ -86,6 +86,8 @@ struct telemetry *telemetry_new(const struct conf *conf, size_t n_lanes, size_t 
                 WRITE(p->low, -1);
                 WRITE(p->end_offset, -1);
                 WRITE(p->last_record_ms, -1);
+                WRITE(p->missing_from, -1);
+                WRITE(p->missing_to, -1);
         }
         for (int c = 0; c < CONDITION_COUNT; c++)
                 WRITE(telemetry->condition[c], c != CONDITION_JOINED && c != CONDITION_KAFKA);
@@ -422,6 +424,19 @@ static void lag_seconds_samples(const struct scrape *scrape, const struct family
         }
 }
 
+static void missing_samples(const struct scrape *scrape, const struct family *family)
+{
+        char number[24];
+
+        for (size_t i = 0; i < scrape->telemetry->n_partitions; i++) {
+                const struct partition_telemetry *p = &scrape->telemetry->partitions[i];
+
+                (void)snprintf(number, sizeof number, "%zu", i);
+                if (is_ours(p))
+                        sample(scrape, family, "partition", number, READ(p->missing));
+        }
+}
+
 static void partitions_samples(const struct scrape *scrape, const struct family *family)
 {
         int64_t n[PARTITION_PHASE_COUNT] = {0};
@@ -648,6 +663,11 @@ static const struct family families[] = {
                "records between the next one to count and the end of the partition", lag_messages_samples),
         FAMILY("cloutd_lag_seconds", "gauge",
                "now - time of the last record counted; 0 at the end of the partition", lag_seconds_samples),
+        FAMILY("cloutd_log_missing_messages", "gauge",
+               "records that the log no longer has and no score contains: accepted gaps, and the one that "
+               "the "
+               "partition stopped at",
+               missing_samples),
         FAMILY("cloutd_event_to_redis_seconds", "histogram",
                "from the record's timestamp, or from its arrival here, to the acknowledgement by Redis",
                latency_samples),
@@ -768,8 +788,14 @@ static void partition_reasons(FILE *out, const struct telemetry *telemetry)
 
                 if (!phase_is_ours(phase) || (why == NULL && held_up == NULL))
                         continue;
-                (void)fprintf(out, "partition %zu: %s%s%s\n", i, why != NULL ? why : "held up",
+                (void)fprintf(out, "partition %zu: %s%s%s", i, why != NULL ? why : "held up",
                               held_up != NULL ? ": " : "", held_up != NULL ? held_up : "");
+                if (READ(p->missing_from) >= 0)
+                        (void)fprintf(out,
+                                      "; %" PRId64 " records are lost, from %" PRId64 " to before %" PRId64,
+                                      READ(p->missing_to) - READ(p->missing_from), READ(p->missing_from),
+                                      READ(p->missing_to));
+                (void)fputc('\n', out);
         }
 }
 
@@ -900,6 +926,13 @@ static void json_partition(FILE *out, const struct partition_telemetry *p, size_
         json_known(out, "lag_messages", lag.messages);
         (void)fputs(", ", out);
         json_seconds(out, "lag_seconds", lag.ms);
+        (void)fputs(", ", out);
+        json_known(out, "missing_messages", READ(p->missing));
+        (void)fputs(", \"stopped\": ", out);
+        if (READ(p->stopped_reason) != NULL)
+                json_string(out, READ(p->stopped_reason));
+        else
+                (void)fputs("null", out);
         (void)fputc('}', out);
 }
 

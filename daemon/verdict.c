@@ -75,6 +75,7 @@ static void own_written(struct partition *p)
         p->messy_stored = p->messy_until;
         p->floors_sent = 0;
         p->pol_unsaved = p->pol_unsaved && !p->pol_sent;
+        p->stopped_stored = p->stopped_sent;
 }
 
 static void claims_executed(struct lane *lane, const struct reply *exec)
@@ -92,7 +93,7 @@ static void claims_executed(struct lane *lane, const struct reply *exec)
                 if (reply_is_error(reply)) {
                         log_line(LOG_LEVEL_ERROR, "Redis refused to claim a partition", "key", "%s",
                                  p->own_key, "redis", "%s", reply->str, NULL);
-                        partition_stop(p, "the own key in Redis cannot be written");
+                        partition_stop(p, STOP_OWN_KEY);
                         p->epoch = 0;
                         store_drop_partition(lane, p);
                         continue;
@@ -121,7 +122,7 @@ static void another_source(struct partition *p, const struct sent_write *write, 
                  "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic", "%s",
                  p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u", p->source,
                  "other_source", "%s", reply->str, NULL);
-        partition_stop(p, "an account is fed from two partitions");
+        partition_stop(p, STOP_SOURCES);
 }
 
 static void chunk_executed(struct lane *lane, const struct reply *exec)
@@ -247,7 +248,7 @@ static void judge_unclaimed(struct partition *p, const struct reply *f)
                  "under another prefix, then switch readers",
                  "key", "%s", p->own_key, "theirs", "%s", reply_is_string(f) ? f->str : "?", "ours", "%s",
                  ours, NULL);
-        partition_stop(p, "Redis holds counts of another layout");
+        partition_stop(p, STOP_LAYOUT);
         p->lane->env->answer(p->lane->env->ctx, &(struct answer){ANSWER_REFUSED, p->id, 0});
 }
 
@@ -284,7 +285,7 @@ void own_judge(struct partition *p, const struct reply *reply)
         if (reply->type != REDIS_REPLY_ARRAY || reply->len != OWN_REPLIES) {
                 p->watched = false;
                 if (reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0) {
-                        partition_stop(p, "the own key in Redis is not a hash");
+                        partition_stop(p, STOP_OWN_KEY);
                         p->epoch = 0; /* nothing of it can be written */
                 } else {
                         p->lane->backoff_us = p->lane->now_us + BACKOFF_US;
@@ -302,6 +303,9 @@ void own_judge(struct partition *p, const struct reply *reply)
         epoch = reply_integer(reply->element[1], -1);
         seq = reply_integer(reply->element[2], -1);
         low = reply_integer(reply->element[3], -1);
+        p->seen_older = reply_integer(reply->element[8], p->gen) < (int64_t)p->gen;
+        if (p->seen_older)
+                low = -1; /* an offset of an earlier log */
         p->watched = true;
         switch (verdict_of(p, token, epoch, seq)) {
         case VERDICT_WENT_BACK: went_back(p, epoch, low); break;
@@ -320,8 +324,11 @@ void own_judge(struct partition *p, const struct reply *reply)
                         p->low = low; /* the EXEC whose reply was lost did run */
                 p->seq = seq;
                 p->unknown = false;
-                if (p->phase == PARTITION_WENTBACK)
+                if (p->phase == PARTITION_WENTBACK) {
                         partition_move(p, PARTITION_OWNED, WHY_CAME_FORWARD);
+                        continuity_doubt(p); /* it may have been stopped before */
+                }
+                continuity_resume_seen(p, reply->element[7]);
                 break;
         }
 }

@@ -41,6 +41,7 @@ enum order_kind {
         ORDER_REVOKE, /* stop counting, bring Redis up to date, keep the memory; answered by ANSWER_REVOKED */
         ORDER_DROP,   /* not ours any more: forget it */
         ORDER_READ_TO, /* --until-end: done when everything below offset is in Redis; ANSWER_FINISHED */
+        ORDER_VERIFY,  /* there is reason to doubt that the log is the same: look */
         ORDER_STOP     /* stop counting everywhere, bring Redis up to date; ANSWER_STOPPED */
 };
 struct order {
@@ -70,6 +71,8 @@ struct lane_env {
         /* Let the log go on at @offset; everything fetched before comes no more.  False: try again. */
         bool (*seek)(void *ctx, int32_t partition, int64_t offset);
         void (*answer)(void *ctx, const struct answer *answer);
+        /* Where the log begins and ends, asked just now; may take a second.  False: try again. */
+        bool (*log_bounds)(void *ctx, int32_t partition, int64_t *ret_begin, int64_t *ret_end);
         /* The end of the log as last heard; -1: unknown. */
         int64_t (*end_offset)(void *ctx, int32_t partition);
         /* A rejected line (or whole empty message): goes to the dead-letter topic.  @slot is 0 or 1;
@@ -113,9 +116,11 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
 /* The log told that it ends at @offset for now. */
 void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset);
 
-/* The log no longer has what we need, or is another: the partition stops until an operator decides.  @why is
- * static. */
-void lane_stop_partition(struct lane *lane, int32_t partition, const char *why);
+/* The broker says that there is no such offset. */
+void lane_out_of_range(struct lane *lane, int32_t partition);
+
+/* Something happened after which the log may be another one: the last record that was counted is read again. */
+void lane_doubt(struct lane *lane, int32_t partition);
 
 /* Do what can be done without waiting: talk to Redis, open and close cuts, fire edges.  Returns the number of
  * microseconds after which it wants to be called again although nothing arrived. */

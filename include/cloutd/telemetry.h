@@ -102,8 +102,10 @@ struct partition_telemetry {
         _Atomic int64_t end_offset;     /* the log's end as last heard, -1 unknown */
         _Atomic int64_t last_record_ms; /* time of the last record counted, -1 none */
         _Atomic int64_t edge_lag_ms; /* how long ago the oldest edge passed that has not fired yet; 0: none */
-        _Atomic uint32_t boards_rebuilding;   /* a bit a window ("all" = bit n_windows) */
-        _Atomic(const char *) stopped_reason; /* static text while STOPPED or held up, else NULL */
+        _Atomic uint32_t boards_rebuilding; /* a bit a window ("all" = bit n_windows) */
+        _Atomic int64_t missing;            /* records that the log no longer has and no score contains */
+        _Atomic int64_t missing_from, missing_to; /* those that an operator has to decide on; -1: none */
+        _Atomic(const char *) stopped_reason;     /* static text while STOPPED or held up, else NULL */
 };
 
 /* What /readyz looks at besides partitions and lanes.  The first two begin as false (they have to come

@@ -50,6 +50,7 @@ struct rig {
         struct {
                 struct story_message *messages;
                 int n, cap;
+                int begin; /* retention took what was before */
         } log[RIG_PARTITIONS];
         wall_ms_t wall_ms;
         mono_us_t mono_us;
@@ -481,6 +482,7 @@ static bool rig_env_seek(void *ctx, int32_t partition, int64_t offset)
         struct daemon *d = ctx;
 
         d->at[partition] = offset;
+        d->reads[partition] = true;
         d->seeks++;
         return true;
 }
@@ -498,6 +500,16 @@ static void rig_env_answer(void *ctx, const struct answer *answer)
                 d->at[answer->partition] = answer->offset;
                 d->reads[answer->partition] = true;
         }
+}
+
+/* The log is what the test appended, but for what it cut off in front: begin[p]. */
+static bool rig_env_bounds(void *ctx, int32_t partition, int64_t *ret_begin, int64_t *ret_end)
+{
+        const struct daemon *d = ctx;
+
+        *ret_begin = d->rig->log[partition].begin;
+        *ret_end = d->rig->log[partition].n;
+        return true;
 }
 
 static int64_t rig_env_end(void *ctx, int32_t partition)
@@ -557,6 +569,7 @@ static struct daemon *daemon_new(struct rig *rig)
         d->env = (struct lane_env){.ctx = d,
                                    .seek = rig_env_seek,
                                    .answer = rig_env_answer,
+                                   .log_bounds = rig_env_bounds,
                                    .end_offset = rig_env_end,
                                    .reject = rig_env_reject,
                                    .letters_pending = rig_env_pending,
@@ -609,6 +622,10 @@ static void daemon_feed(struct daemon *d, int most)
         struct rig *rig = d->rig;
 
         for (int p = 0; p < RIG_PARTITIONS; p++) {
+                if (d->reads[p] && (d->at[p] < rig->log[p].begin || d->at[p] > rig->log[p].n)) {
+                        d->reads[p] = false; /* as auto.offset.reset=error: until it is told where */
+                        lane_out_of_range(d->lane, p);
+                }
                 for (int i = 0;
                      i < most && d->reads[p] && d->at[p] < rig->log[p].n && lane_wants_records(d->lane);
                      i++) {
@@ -652,9 +669,9 @@ static bool partition_settled(const struct daemon *d, int p)
 {
         const struct partition *part = daemon_partition(d, p);
 
-        return part != NULL && part->phase == PARTITION_OWNED && !part->seek_wanted &&
-               part->next == d->rig->log[p].n && partition_saved(part) && due_idle(part) &&
-               part->sweep_phase == SWEEP_NONE && part->visit == 0 && !part->rescore &&
+        return part != NULL && part->phase == PARTITION_OWNED && !part->seek_wanted && !part->verifying &&
+               part->doubt == DOUBT_NONE && part->next == d->rig->log[p].n && partition_saved(part) &&
+               due_idle(part) && part->sweep_phase == SWEEP_NONE && part->visit == 0 && !part->rescore &&
                part->floors_unsaved == 0;
 }
 
