@@ -145,7 +145,8 @@ class Crew:
                 daemon = member.daemon
                 status = daemon.terminate(PATIENCE)
                 assert status == 0, f"ended with {status}\n{daemon.log_tail()}"
-                self.books.update(daemon.last_books())
+                if " msg=stopped " in daemon.log():  # else it still waited for Kafka or Redis
+                    self.books.update(daemon.last_books())
                 self._gone(member)
 
     def close(self):
@@ -210,6 +211,7 @@ class ChaosWorld(World):
         self.wait_until_right()
         now = self.oracle.now_ms if self.clock == "record" else now_ms()
         for member in crew.members:
+            crew.wait_ready()  # who is stopped while the group shares out the partitions has none to commit for
             crew.stop(member)
         if crew.errors:
             raise crew.errors[0]

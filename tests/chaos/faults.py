@@ -137,8 +137,11 @@ def requests_are_lost(world, rnd):
 def requests_come_late(world, rnd):
     """Bytes of a dead connection that Redis reads when others were written already."""
     for _ in range(rnd.randrange(1, 5)):
-        world.wire.hold_requests()
-        wait_for(world.wire.has_held, what="a request, at the latest the look at the own key once a second")
+        for _ in range(20):  # the own key is looked at once a second, if somebody is there
+            world.wire.hold_requests()
+            time.sleep(0.1)
+            if world.wire.has_held():
+                break
         world.wire.cut_late(rnd.uniform(0.05, 0.6))
 
 
@@ -342,9 +345,9 @@ def replica_that_lags_becomes_the_primary(world, rnd):
     """The old primary is killed, or goes on for a while and is then demoted: whoever still talks to it hears READONLY."""
     old = world.redis
     line = Proxy(("127.0.0.1", int(old.client.config_get("port")["port"])))
-    host, port = line.address.split(":")
-    new = world.new_server("--replicaof", f"{host} {port}")
+    new = world.new_server()
     try:
+        new.client.execute_command("REPLICAOF", *line.address.split(":"))
         wait_for(lambda: new.client.info("replication")["master_link_status"] == "up", what="the replica is there")
         line.stall(DOWN)
         time.sleep(rnd.uniform(0.1, 2))

@@ -179,7 +179,7 @@ class Proxy:
         """From now on what the connected programs send is kept back, for cut_late()."""
         async def hold():
             for connection in self.connections:
-                connection.late = b""
+                connection.late = connection.late or b""
 
         self._call(hold())
 

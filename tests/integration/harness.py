@@ -444,7 +444,8 @@ class World:
         """After a graceful stop the committed offsets are exactly what Redis has."""
         committed = {partition: max(offset, 0)
                      for partition, offset in self.kafka.committed(self.topic, self.group).items()}
-        assert committed == self.low()
+        low = self.low()
+        assert committed == low, f"committed {committed}, low {low}"
 
     # -- the comparison
 
