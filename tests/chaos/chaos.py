@@ -86,9 +86,10 @@ class Crew:
             with contextlib.suppress(AssertionError):  # it does not answer yet
                 member.counted = member.daemon.metrics()
             return
+        said = member.daemon.log_tail()
         self._gone(member)
         if status != 69:
-            self.errors.append(AssertionError(f"ended with {status}\n{self.world.daemons[-1].log_tail()}"))
+            self.errors.append(AssertionError(f"ended with {status}\n{said}"))
             return
         self.restarts += 1
         self.start(member)

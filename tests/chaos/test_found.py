@@ -4,6 +4,7 @@
 import time
 
 from chaos import ChaosWorld
+from proxy import UP
 
 
 def test_redis_was_emptied_while_nobody_had_a_partition(new_world):
@@ -49,3 +50,19 @@ def test_another_topic_has_the_first_numbers(new_world):
     assert world.redis.client.hgetall("t:sources") == {
         b"other:0": b"1", b"other:5": b"4097", f"{world.topic}:0".encode(): b"8193",
         f"{world.topic}:1".encode(): b"8194"}
+
+
+def test_redis_went_back_and_goes_back_once_more_before_it_is_claimed_again(new_world):
+    """A daemon that has judged once sees the same again: not a mistake of its own."""
+    world = new_world(kind=ChaosWorld, lanes=1)
+    world.crew.hire()
+    with world.flow(1):
+        world.crew.wait_ready()
+        for _ in range(12):
+            # Enough for the WATCH and the look at the own key, too little for the EXEC that claims again.
+            world.redis.client.flushall()
+            for n_bytes in range(100, 900, 200):
+                world.wire.cut_after(UP, n_bytes)
+                time.sleep(0.05)
+    world.settle()
+    assert world.crew.counted["cloutd_redis_rollbacks_total"] > 0

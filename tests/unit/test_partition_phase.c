@@ -35,8 +35,10 @@ Test(phase, every_phase_is_reached_from_none_and_leads_back_to_it)
                           partition_phase_text((enum partition_phase)phase));
                 cr_expect(reachable((enum partition_phase)phase) & 1u << PARTITION_NONE, "%s is a trap",
                           partition_phase_text((enum partition_phase)phase));
-                cr_expect(!reaches((enum partition_phase)phase, (enum partition_phase)phase),
-                          "%s to itself is no move", partition_phase_text((enum partition_phase)phase));
+                /* Redis can go back once more before the partition is claimed again. */
+                cr_expect_eq(reaches((enum partition_phase)phase, (enum partition_phase)phase),
+                             phase == PARTITION_WENTBACK, "%s to itself",
+                             partition_phase_text((enum partition_phase)phase));
         }
 }
 
