@@ -94,7 +94,7 @@ static void place_forget(struct partition *p, size_t window, struct floor *place
 {
         if (!place->set || place->member_len != id_len || memcmp(place->member, id, id_len) != 0)
                 return;
-        *place = (struct floor){.set = true, .points = place->points + 1};
+        *place = (struct floor){.set = true, .points = place->points + (place->points < ABOVE_ALL)};
         p->floors_unsaved |= 1u << window;
 }
 
@@ -138,16 +138,22 @@ void board_check(struct partition *p, uint32_t number)
 
 static void floor_parse(struct floor *floor, const struct reply *value)
 {
-        char *end;
+        const char *end, *stop;
+        char *colon;
 
         memset(floor, 0, sizeof *floor);
         if (value == NULL || !reply_is_string(value) || value->len == 0)
                 return;
+        stop = value->str + value->len;
         floor->set = true;
-        floor->points = strtoll(value->str, &end, 10);
-        if (*end == ':' && (size_t)(value->str + value->len - end - 1) <= ACCOUNT_ID_MAX) {
-                floor->member_len = (uint16_t)(value->str + value->len - end - 1);
+        floor->points = strtoll(value->str, &colon, 10);
+        end = colon;
+        if (end > value->str && end < stop && *end == ':' && (size_t)(stop - end - 1) <= ACCOUNT_ID_MAX) {
+                floor->member_len = (uint16_t)(stop - end - 1);
                 memcpy(floor->member, end + 1, floor->member_len);
+        } else if (end == value->str || end != stop) {
+                /* Not ours: nobody is known to be on the board, so a sweep begins. */
+                floor->points = ABOVE_ALL;
         }
 }
 
@@ -173,7 +179,8 @@ void board_read_own(struct partition *p, const struct reply *own)
         if (own != NULL) {
                 const struct reply *pol = reply_field(own, "pol");
 
-                p->rescore = pol == NULL || strcmp(pol->str, p->lane->scoring->policy_version) != 0;
+                p->rescore = pol == NULL || !reply_is_string(pol) ||
+                             strcmp(pol->str, p->lane->scoring->policy_version) != 0;
                 for (size_t w = 0;
                      p->lane->shared->conf->boards_size == 0 && w <= p->lane->scoring->n_windows; w++) {
                         if (p->floors[w].set && p->floors[w].points == ABOVE_ALL)
@@ -259,6 +266,7 @@ void board_requests(struct lane *lane)
 void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply)
 {
         struct floor *rank;
+        double points;
 
         if (kind == EXPECT_BOARD_CARD) {
                 lane->boards[index].card = reply_integer(reply, 0);
@@ -267,10 +275,14 @@ void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const
         }
         rank = &lane->boards[index / 4].rank[index % 4];
         memset(rank, 0, sizeof *rank);
-        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || reply->element[0]->len > ACCOUNT_ID_MAX)
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || !reply_is_string(reply->element[0]) ||
+            !reply_is_string(reply->element[1]) || reply->element[0]->len > ACCOUNT_ID_MAX)
                 return;
+        points = strtod(reply->element[1]->str, NULL);
+        if (!(fabs(points) < 0x1p63))
+                points = points > 0 ? 0x1p62 : 0; /* more than any account has, or no number: not ours */
         rank->set = true;
-        rank->points = llround(strtod(reply->element[1]->str, NULL));
+        rank->points = llround(points);
         rank->member_len = (uint16_t)reply->element[0]->len;
         memcpy(rank->member, reply->element[0]->str, rank->member_len);
 }

@@ -186,7 +186,7 @@ void due_members(struct partition *p, const struct reply *reply)
 {
         struct fire *fire = &p->fire;
 
-        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 ||
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || !reply_is_string(reply->element[0]) ||
             reply->element[1]->type != REDIS_REPLY_ARRAY) {
                 static struct log_limit limit;
 

@@ -86,7 +86,8 @@ static enum reject judge_time(const struct scoring *scoring, const struct event 
                 return REJECT_NO_TIME;
         if (ts < TIME_MIN_MS || ts >= TIME_END_MS)
                 return REJECT_OUT_OF_RANGE;
-        if (record_ms >= 0 && ts > record_ms + scoring->max_clock_skew_ms)
+        /* that way round: a producer may set any record time */
+        if (record_ms >= 0 && ts - scoring->max_clock_skew_ms > record_ms)
                 return REJECT_FUTURE;
         *ret_ts = ts;
         return REJECT_NONE;
@@ -245,8 +246,8 @@ static void take_sample(struct partition *p, const struct log_record *record)
 {
         if (p->n_samples == SAMPLES)
                 return;
-        p->samples[(p->sample_first + p->n_samples++) % SAMPLES] =
-                (struct sample){record->offset, record->time_ms, p->lane->now_us};
+        p->samples[(p->sample_first + p->n_samples++) % SAMPLES] = (struct sample){
+                record->offset, record->time_ms < TIME_END_MS ? record->time_ms : -1, p->lane->now_us};
 }
 
 void lane_records(struct lane *lane, const struct log_record *records, size_t n, wall_ms_t wall_ms,

@@ -96,7 +96,7 @@ void gone_read(struct gone *gone, const struct reply *list)
         for (size_t i = 0; list->type == REDIS_REPLY_ARRAY && i + 1 < list->len; i += 2)
                 if (reply_is_string(list->element[i]) && list->element[i]->len == SALTED_LEN)
                         gone_set(gone, (const uint8_t *)list->element[i]->str,
-                                 reply_integer(list->element[i + 1], -1));
+                                 reply_within(list->element[i + 1], REPLY_COUNT_MAX, -1));
 }
 
 void leave_put_drops(struct partition *p, int64_t low)

@@ -369,22 +369,13 @@ bool partition_saved(const struct partition *p)
 
 static void adopt_own(struct partition *p, const struct reply *own)
 {
-        const struct reply *field;
-
-        field = reply_field(own, "epoch");
-        p->epoch = field != NULL ? reply_integer(field, 1) : 1;
-        field = reply_field(own, "gen");
-        p->gen = (uint32_t)(field != NULL ? reply_integer(field, 1) : 1);
-        field = reply_field(own, "first");
-        p->first = field != NULL ? reply_integer(field, p->start) : p->start;
-        field = reply_field(own, "low");
-        p->low = field != NULL ? reply_integer(field, p->first) : p->first;
-        field = reply_field(own, "now");
-        p->now_next = p->now_done = field != NULL ? reply_integer(field, 0) : 0;
-        field = reply_field(own, "due");
-        p->due = p->due_stored = field != NULL ? reply_integer(field, 0) : 0;
-        field = reply_field(own, "messy");
-        p->messy_until = p->messy_stored = field != NULL ? reply_integer(field, 0) : 0;
+        p->epoch = reply_within(reply_field(own, "epoch"), REPLY_COUNT_MAX, 1);
+        p->gen = (uint32_t)reply_within(reply_field(own, "gen"), UINT32_MAX, 1);
+        p->first = reply_within(reply_field(own, "first"), REPLY_COUNT_MAX, p->start);
+        p->low = reply_within(reply_field(own, "low"), REPLY_COUNT_MAX, p->first);
+        p->now_next = p->now_done = reply_within(reply_field(own, "now"), TIME_SANE_MS, 0);
+        p->due = p->due_stored = reply_within(reply_field(own, "due"), TIME_SANE_MS, 0);
+        p->messy_until = p->messy_stored = reply_within(reply_field(own, "messy"), TIME_SANE_MS, 0);
         if (p->phase == PARTITION_CLAIMING || RULE(BOARD_FLOOR_OF_REDIS))
                 board_read_own(p, own);
         memcpy(p->token, p->token_sent, sizeof p->token);

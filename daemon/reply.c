@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "reply.h"
 #include "cloutd/err.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_BYTES ((size_t)64 << 10)
+#define BLOCK_BYTES  ((size_t)64 << 10)
+/* A list's room is taken when its length is read, before any element has come: what claims more is no reply of a
+ * server's, and must not take the memory.  The longest that we ask for has some 100,000. */
+#define ELEMENTS_MAX ((size_t)4 << 20)
 
 struct block {
         struct block *next;
@@ -126,7 +130,7 @@ static void *make_array(const redisReadTask *task, size_t n)
 static void *make_array(const redisReadTask *task, int n)
 #endif
 {
-        struct reply *reply = reply_new(task, REDIS_REPLY_ARRAY);
+        struct reply *reply = (size_t)n <= ELEMENTS_MAX ? reply_new(task, REDIS_REPLY_ARRAY) : NULL;
 
         if (reply == NULL)
                 return NULL;
@@ -180,10 +184,19 @@ long long reply_integer(const struct reply *reply, long long otherwise)
 
         if (reply->type == REDIS_REPLY_INTEGER)
                 return reply->integer;
-        if (!reply_is_string(reply) || reply->len == 0)
+        /* as Redis and we write it: no space or plus before it, no NUL and rest behind it */
+        if (!reply_is_string(reply) || (*reply->str != '-' && (*reply->str < '0' || *reply->str > '9')))
                 return otherwise;
+        errno = 0;
         value = strtoll(reply->str, &end, 10);
-        return *end == '\0' ? value : otherwise;
+        return end == reply->str + reply->len && errno == 0 ? value : otherwise;
+}
+
+long long reply_within(const struct reply *reply, long long most, long long otherwise)
+{
+        const long long value = reply != NULL ? reply_integer(reply, -1) : -1;
+
+        return value >= 0 && value <= most ? value : otherwise;
 }
 
 const struct reply *reply_field(const struct reply *list, const char *field)

@@ -42,6 +42,11 @@ static inline bool reply_is_string(const struct reply *reply)
 /* The integer in a string or integer reply; @otherwise if it is neither. */
 long long reply_integer(const struct reply *reply, long long otherwise);
 
+/* The same from 0 to @most; @otherwise also where there is no reply (NULL).  For what is stored in Redis and then
+ * reckoned with. */
+#define REPLY_COUNT_MAX (1LL << 62) /* offsets, epochs, sequence numbers: one more can be added */
+long long reply_within(const struct reply *reply, long long most, long long otherwise);
+
 /* The value of @field in the flat list of an HGETALL; NULL if it is not there. */
 const struct reply *reply_field(const struct reply *list, const char *field);
 

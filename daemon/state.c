@@ -58,7 +58,8 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
                 if (p == NULL || v[i] > INT64_MAX)
                         return CLOUTD_ECORRUPT;
         }
-        if (v[0] > UINT32_MAX || v[4] > UINT32_MAX || v[6] > (uint64_t)(end - p))
+        if (v[0] > UINT32_MAX || v[2] > TIME_SANE_MS || v[3] > TIME_SANE_MS || v[4] > UINT32_MAX ||
+            v[5] > TIME_SANE_MS || v[6] > (uint64_t)(end - p))
                 return CLOUTD_ECORRUPT;
         *ret_state = (struct state){
                 .gen = (uint32_t)v[0],

@@ -292,7 +292,7 @@ static void page_done(struct sweeper *sweeper)
 
 static void take_keys(struct sweeper *sweeper, const struct reply *reply)
 {
-        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 ||
+        if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || !reply_is_string(reply->element[0]) ||
             reply->element[1]->type != REDIS_REPLY_ARRAY) {
                 scan_failed(sweeper, reply_is_error(reply) ? reply->str : "an unexpected reply");
                 return;

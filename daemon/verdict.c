@@ -78,6 +78,22 @@ static void own_written(struct partition *p)
         p->stopped_stored = p->stopped_sent;
 }
 
+/* Whether the answers to the claims are of the kinds that these questions have; errors are looked at one by one. */
+static bool claims_fit(const struct pipeline *pipeline, const struct reply *exec)
+{
+        for (size_t i = 0; i < pipeline->n_expects; i++) {
+                const int type = exec->element[i]->type;
+                const enum expect_kind kind = (enum expect_kind)pipeline->expects[i].kind;
+                const bool number = kind == EXPECT_CLAIM_LOW || kind == EXPECT_CLAIM_LEFT;
+                const bool list = kind == EXPECT_CLAIM_OWN || kind == EXPECT_CLAIM_GONE;
+
+                if (type != REDIS_REPLY_ERROR &&
+                    ((number && type != REDIS_REPLY_INTEGER) || (list && type != REDIS_REPLY_ARRAY)))
+                        return false;
+        }
+        return true;
+}
+
 static void claims_executed(struct lane *lane, const struct reply *exec)
 {
         struct pipeline *pipeline = &lane->pipeline;
@@ -166,7 +182,7 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         if (p != NULL)
                                 due_members(p, reply);
                         break;
-                case EXPECT_NOW: lane_raise_record_clock(lane, reply_integer(reply, 0)); break;
+                case EXPECT_NOW: lane_raise_record_clock(lane, reply_within(reply, TIME_SANE_MS, 0)); break;
                 case EXPECT_BOARD_CARD:
                 case EXPECT_BOARD_RANK:
                         board_reply(lane, (enum expect_kind)expect->kind, expect->index, reply);
@@ -203,7 +219,8 @@ void exec_judge(struct lane *lane, const struct reply *reply)
         struct pipeline *pipeline = &lane->pipeline;
 
         pipeline->exec_judged = true;
-        if (reply->type == REDIS_REPLY_ARRAY && reply->len == pipeline->n_expects) {
+        if (reply->type == REDIS_REPLY_ARRAY && reply->len == pipeline->n_expects &&
+            (pipeline->kind == PIPELINE_CHUNK || claims_fit(pipeline, reply))) {
                 if (pipeline->kind == PIPELINE_CHUNK)
                         chunk_executed(lane, reply);
                 else
@@ -300,10 +317,10 @@ void own_judge(struct partition *p, const struct reply *reply)
         if (!partition_writes(p) && p->phase != PARTITION_WENTBACK)
                 return;
         token = reply->element[0];
-        epoch = reply_integer(reply->element[1], -1);
-        seq = reply_integer(reply->element[2], -1);
-        low = reply_integer(reply->element[3], -1);
-        p->seen_older = reply_integer(reply->element[8], p->gen) < (int64_t)p->gen;
+        epoch = reply_within(reply->element[1], REPLY_COUNT_MAX, -1);
+        seq = reply_within(reply->element[2], REPLY_COUNT_MAX, -1);
+        low = reply_within(reply->element[3], REPLY_COUNT_MAX, -1);
+        p->seen_older = reply_within(reply->element[8], UINT32_MAX, p->gen) < (long long)p->gen;
         if (p->seen_older)
                 low = -1; /* an offset of an earlier log */
         p->watched = true;
@@ -320,8 +337,8 @@ void own_judge(struct partition *p, const struct reply *reply)
         }
         case VERDICT_LATE_BYTES: partition_taken(p, true); break;
         case VERDICT_CURRENT:
-                if (seq > p->seq && low > p->low)
-                        p->low = low; /* the EXEC whose reply was lost did run */
+                if (seq > p->seq && p->low_sent > p->low)
+                        p->low = p->low_sent; /* the EXEC whose reply was lost did run */
                 p->seq = seq;
                 p->unknown = false;
                 if (p->phase == PARTITION_WENTBACK) {
