@@ -433,7 +433,8 @@ static const char *find_source(const redisReply *sources, const struct ctl_hash 
         for (size_t i = 0; sources->type == REDIS_REPLY_ARRAY && i + 1 < sources->elements; i += 2) {
                 const redisReply *number = sources->element[i + 1];
 
-                if (src != NULL && number->type == REDIS_REPLY_STRING && strcmp(number->str, src->value) == 0)
+                if (src != NULL && number->type == REDIS_REPLY_STRING &&
+                    strcmp(number->str, src->value) == 0 && sources->element[i]->type == REDIS_REPLY_STRING)
                         return sources->element[i]->str;
         }
         return NULL;

@@ -83,6 +83,15 @@ void ctl_policy_text(FILE *out, const struct policy *policy, const struct conf *
         }
 }
 
+/* Our JSON has control bytes only as escapes: others are not ours, and may steer the terminal. */
+static bool is_plain(const char *text, size_t len)
+{
+        for (size_t i = 0; i < len; i++)
+                if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+                        return false;
+        return true;
+}
+
 static enum cloutd_err show(struct ctl *ctl, const char *version, const redisReply *json,
                             struct errmsg *reterr)
 {
@@ -91,6 +100,8 @@ static enum cloutd_err show(struct ctl *ctl, const char *version, const redisRep
         char shown[CTL_NAME_SIZE];
 
         (void)ctl_name(shown, version, strlen(version), false);
+        if (json->type == REDIS_REPLY_STRING && !is_plain(json->str, json->len))
+                return fail(reterr, CLOUTD_ECORRUPT, "policy %s in Redis was not written by cloutd", shown);
         if (json->type != REDIS_REPLY_STRING)
                 return fail(reterr, CLOUTD_ECORRUPT,
                             "Redis says that policy %s is current, but has no such policy", shown);

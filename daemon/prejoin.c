@@ -3,6 +3,7 @@
 #include "cloutd/clock.h"
 #include "cloutd/kafka.h"
 #include "cloutd/redis_connect.h"
+#include "reply.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,11 @@
 
 #define TIMEOUT_MS    5000
 #define CLOCK_SKEW_MS 5000
+
+static enum cloutd_err unexpected(const char *command, struct errmsg *reterr)
+{
+        return fail(reterr, CLOUTD_ECORRUPT, "Redis: %s: an answer that no Redis gives", command);
+}
 
 /* The value of "name:" in INFO's text; cut at the line's end. */
 static bool info_field(const char *info, const char *name, char *buf, size_t buf_bytes)
@@ -33,13 +39,14 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
 {
         redisReply *reply;
         char value[64];
-        int64_t skew_ms;
+        int64_t skew_ms, seconds;
         enum cloutd_err err = redis_run(redis, &reply, reterr, "INFO");
 
         if (err != CLOUTD_OK)
                 return err;
-        if (reply->type == REDIS_REPLY_STRING && info_field(reply->str, "\nloading:", value, sizeof value) &&
-            strcmp(value, "0") != 0)
+        if (reply->type != REDIS_REPLY_STRING)
+                err = unexpected("INFO", reterr);
+        else if (info_field(reply->str, "\nloading:", value, sizeof value) && strcmp(value, "0") != 0)
                 err = fail(reterr, CLOUTD_EAGAIN, "Redis is loading its data");
         else if (info_field(reply->str, "\nrole:", value, sizeof value) && strcmp(value, "master") != 0)
                 err = fail(reterr, CLOUTD_EREFUSED, "Redis is a %s: redis.address must name the primary",
@@ -57,7 +64,12 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
         err = redis_run(redis, &reply, reterr, "TIME");
         if (err != CLOUTD_OK)
                 return err;
-        skew_ms = strtoll(reply->element[0]->str, NULL, 10) * 1000 - clock_wall_ms();
+        if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+            !redis_number(reply->element[0], TIME_SANE_MS / 1000, &seconds)) {
+                freeReplyObject(reply);
+                return unexpected("TIME", reterr);
+        }
+        skew_ms = seconds * 1000 - clock_wall_ms();
         freeReplyObject(reply);
         if (skew_ms > CLOCK_SKEW_MS || skew_ms < -CLOCK_SKEW_MS - 1000)
                 return fail(reterr, CLOUTD_EREFUSED,
@@ -140,15 +152,17 @@ static uint32_t base_of_sources(const redisReply *table, const char *topic)
         const size_t topic_len = strlen(topic);
         uint32_t base = 0;
 
-        for (size_t i = 0; i + 1 < table->elements;) {
-                const char *name = table->element[i]->str;
+        for (size_t i = 0; table->type == REDIS_REPLY_ARRAY && i + 1 < table->elements;) {
+                const char *name =
+                        table->element[i]->type == REDIS_REPLY_STRING ? table->element[i]->str : "";
                 const long p = strncmp(name, topic, topic_len) == 0 && name[topic_len] == ':'
                                        ? strtol(name + topic_len + 1, NULL, 10)
                                        : -1;
-                const unsigned long number = strtoul(table->element[i + 1]->str, NULL, 10);
+                int64_t number = 0; /* a value that is none is in nobody's way */
 
+                (void)redis_number(table->element[i + 1], UINT32_MAX, &number);
                 if (number > base && number <= base + PARTITIONS_MAX &&
-                    (p < 0 || number != base + (unsigned long)p + 1)) {
+                    (p < 0 || number != base + (int64_t)p + 1)) {
                         base += PARTITIONS_MAX;
                         i = 0;
                 } else {
@@ -193,8 +207,21 @@ static enum cloutd_err agree_sources(redisContext *redis, const struct conf *con
                 return err;
         if (reply->type != REDIS_REPLY_ARRAY)
                 err = fail(reterr, CLOUTD_EAGAIN, "%ssources changes under us", conf->redis_prefix);
-        for (int p = 0; err == CLOUTD_OK && p < n_partitions; p++)
-                sources[p] = (uint32_t)strtoul(reply->element[2 * p + 1]->str, NULL, 10);
+        else if (reply->elements != 2 * (size_t)n_partitions)
+                err = unexpected("EXEC", reterr);
+        for (int p = 0; err == CLOUTD_OK && p < n_partitions; p++) {
+                int64_t number = 0;
+                bool ours = redis_number(reply->element[2 * p + 1], UINT32_MAX, &number) && number > 0;
+
+                sources[p] = (uint32_t)number;
+                for (int q = 0; ours && q < p; q++)
+                        ours = sources[q] != sources[p]; /* two would write one field */
+                if (!ours)
+                        err = fail(
+                                reterr, CLOUTD_ECORRUPT,
+                                "%ssources: %s:%d in Redis is not a number of its own, which cloutd gave it",
+                                conf->redis_prefix, conf->kafka_topic, p);
+        }
         freeReplyObject(reply);
         return err;
 }
@@ -214,9 +241,13 @@ static enum cloutd_err agree_start(redisContext *redis, const struct conf *conf,
                         partition);
         if (err != CLOUTD_OK)
                 return err;
-        *ret = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : offset;
+        if (reply->type == REDIS_REPLY_NIL)
+                *ret = offset;
+        else if (!redis_number(reply, REPLY_COUNT_MAX, ret))
+                err = fail(reterr, CLOUTD_ECORRUPT, "%sstart:%s: %d in Redis is not an offset",
+                           conf->redis_prefix, conf->kafka_topic, partition);
         freeReplyObject(reply);
-        return CLOUTD_OK;
+        return err;
 }
 
 static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf, const struct policy *policy,
@@ -229,6 +260,10 @@ static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf,
 
         if (err != CLOUTD_OK)
                 return err;
+        if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3) {
+                freeReplyObject(reply);
+                return unexpected("HMGET", reterr);
+        }
         (void)snprintf(ours, sizeof ours, "%016" PRIx64, policy->f_version);
         if (reply->element[0]->type == REDIS_REPLY_STRING && strcmp(reply->element[0]->str, ours) != 0)
                 err = fail(reterr, CLOUTD_ECONF,
@@ -238,9 +273,9 @@ static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf,
                            "the old settings",
                            conf->redis_prefix, conf->kafka_topic, partition);
         if (reply->element[1]->type == REDIS_REPLY_STRING) {
-                const int64_t now = strtoll(reply->element[1]->str, NULL, 10);
+                int64_t now;
 
-                if (now > prejoin->record_now)
+                if (redis_number(reply->element[1], TIME_SANE_MS, &now) && now > prejoin->record_now)
                         prejoin->record_now = now;
         }
         prejoin->knew_topic = prejoin->knew_topic || reply->element[2]->type == REDIS_REPLY_STRING;

@@ -5,9 +5,11 @@
  * again, refused for good, not our data) and a text that names the command but never its arguments, since
  * AUTH has one too. */
 #include "cloutd/redis_connect.h"
+#include "reply.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void redis_address(const struct conf_address *address, char ret_text[REDIS_ADDRESS_SIZE])
@@ -77,6 +79,51 @@ enum cloutd_err redis_run(redisContext *redis, redisReply **ret_reply, struct er
         return take_reply(redis, reply, format, strcspn(format, " "), ret_reply, reterr);
 }
 
+bool redis_number(const redisReply *reply, int64_t most, int64_t *ret_number)
+{
+        int64_t number = reply->integer;
+        char *end;
+
+        if (reply->type == REDIS_REPLY_STRING) {
+                if (*reply->str < '0' || *reply->str > '9')
+                        return false; /* strtoll would let blanks and signs pass */
+                errno = 0;
+                number = strtoll(reply->str, &end, 10);
+                if (errno != 0 || end != reply->str + reply->len)
+                        return false;
+        } else if (reply->type != REDIS_REPLY_INTEGER) {
+                return false;
+        }
+        if (number < 0 || number > most)
+                return false;
+        *ret_number = number;
+        return true;
+}
+
+/* hiredis's own, but for lists that claim more than there can be. */
+static redisReplyObjectFunctions functions, hiredis_functions;
+
+#if HIREDIS_MAJOR >= 1
+static void *make_array(const redisReadTask *task, size_t n)
+#else
+static void *make_array(const redisReadTask *task, int n)
+#endif
+{
+        return (size_t)n <= REPLY_ELEMENTS_MAX ? hiredis_functions.createArray(task, n) : NULL;
+}
+
+static void bound_lists(redisReader *reader)
+{
+        static bool known;
+
+        if (!known) {
+                functions = hiredis_functions = *reader->fn;
+                functions.createArray = make_array;
+                known = true;
+        }
+        reader->fn = &functions;
+}
+
 /* By argument vector: a printf-like format would let the bytes of a password through as they are, an empty
  * one not. */
 static enum cloutd_err log_in(redisContext *redis, const struct conf *conf, struct errmsg *reterr)
@@ -117,6 +164,7 @@ enum cloutd_err redis_connect_blocking(const struct conf *conf, int timeout_ms, 
                 redisFree(redis);
                 return err;
         }
+        bound_lists(redis->reader);
         err = log_in(redis, conf, &why);
         if (err != CLOUTD_OK) {
                 redisFree(redis);

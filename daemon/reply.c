@@ -5,10 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_BYTES  ((size_t)64 << 10)
-/* A list's room is taken when its length is read, before any element has come: what claims more is no reply of a
- * server's, and must not take the memory.  The longest that we ask for has some 100,000. */
-#define ELEMENTS_MAX ((size_t)4 << 20)
+#define BLOCK_BYTES ((size_t)64 << 10)
 
 struct block {
         struct block *next;
@@ -130,7 +127,7 @@ static void *make_array(const redisReadTask *task, size_t n)
 static void *make_array(const redisReadTask *task, int n)
 #endif
 {
-        struct reply *reply = (size_t)n <= ELEMENTS_MAX ? reply_new(task, REDIS_REPLY_ARRAY) : NULL;
+        struct reply *reply = (size_t)n <= REPLY_ELEMENTS_MAX ? reply_new(task, REDIS_REPLY_ARRAY) : NULL;
 
         if (reply == NULL)
                 return NULL;

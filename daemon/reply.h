@@ -21,6 +21,10 @@ struct reply {
         };
 };
 
+/* A list's room is taken when its length is read, before any element has come: what claims more is no reply of a
+ * server's, and must not take the memory.  The longest that we ask for has some 100,000. */
+#define REPLY_ELEMENTS_MAX ((size_t)4 << 20)
+
 struct arena;
 struct arena *arena_new(void);
 struct arena *arena_free(struct arena *arena);

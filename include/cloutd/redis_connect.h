@@ -9,12 +9,14 @@
 #include "cloutd/conf.h"
 #include "cloutd/err.h"
 #include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 /* Connect to @conf's Redis and log in with its user and password, if it has one.  No step, now or in a later
  * command, waits longer than @timeout_ms.
  *
  * Owns:    *ret is the caller's, to be given to redisFree().
- * Threads: any; the context then belongs to one thread at a time.
+ * Threads: one at a time; so does the context.
  * Errors:  CLOUTD_EAGAIN when nobody answers there, CLOUTD_EREFUSED when the login is refused; both name the
  * address. */
 enum cloutd_err redis_connect_blocking(const struct conf *conf, int timeout_ms, redisContext **ret,
@@ -28,6 +30,9 @@ enum cloutd_err redis_connect_blocking(const struct conf *conf, int timeout_ms, 
  * ours. */
 enum cloutd_err redis_run(redisContext *redis, redisReply **ret_reply, struct errmsg *reterr,
                           const char *format, ...);
+
+/* The whole number from 0 to @most in a string or integer reply; false if it is none. */
+bool redis_number(const redisReply *reply, int64_t most, int64_t *ret_number);
 
 /* Where that is, as one would write it in the configuration: "127.0.0.1:6379", "[::1]:6379",
  * "unix:/run/redis.sock". */

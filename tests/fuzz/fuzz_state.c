@@ -4,7 +4,8 @@
  *   input:  layout (1 byte)  place (1)  state...
  *
  * The check value would stop nearly every input at once, so it is put right here; what is behind it gets
- * arbitrary bytes.  The oracles: what unpacks packs to the same bytes again; a history that is called valid
+ * arbitrary bytes.  The oracles: what unpacks packs to the same bytes again, and no more after a flipped bit or
+ * as another account's; with the rows of its windows it comes back as it went; a history that is called valid
  * can be tallied and added to, adding one and taking it back gives the same history, and the result is valid
  * again. */
 #include "cloutd/err.h"
@@ -78,6 +79,41 @@ static void try_history(const struct scoring *scoring, unsigned place, const uin
         free(back);
 }
 
+/* A flipped bit, another account's state: found out.  (A part of an input may be a state of its own.) */
+static void try_damage(uint8_t *sealed, size_t len, unsigned where)
+{
+        uint8_t *const at = &sealed[where * 37 % len], bit = (uint8_t)(1u << (where & 7));
+        struct state state;
+
+        *at ^= bit;
+        CHECK(state_unpack(sealed, len, HASH, &state) != CLOUTD_OK);
+        *at ^= bit;
+        CHECK(state_unpack(sealed, len, HASH + 1 + where, &state) != CLOUTD_OK);
+}
+
+/* What a write makes of the history: the row of each window along with it. */
+static void try_rows(const struct scoring *scoring, unsigned place, const struct state *read)
+{
+        uint8_t rows[TALLY_BYTES], *packed;
+        struct state state = *read, again;
+        struct tally tally;
+        size_t len;
+
+        history_tally(scoring, place, read->history, read->history_len, read->at, &tally);
+        state.next = tally.next_ms;
+        state.rows = rows;
+        state.rows_len = tally_pack(scoring, &tally, rows);
+        CHECK(state.rows_len <= sizeof rows);
+        packed = malloc(state.rows_len + state.history_len + STATE_OVERHEAD);
+        CHECK(packed != NULL);
+        len = state_pack(&state, HASH, packed);
+        CHECK(state_unpack(packed, len, HASH, &again) == CLOUTD_OK && again.next == state.next &&
+              again.rows_len == state.rows_len && memcmp(again.rows, rows, state.rows_len) == 0 &&
+              again.history_len == state.history_len &&
+              (state.history_len == 0 || memcmp(again.history, state.history, state.history_len) == 0));
+        free(packed);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct scoring scoring;
@@ -98,12 +134,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < CHECK_BYTES; i++)
                 sealed[len - CHECK_BYTES + i] = (uint8_t)(check >> (8 * i));
         if (state_unpack(sealed, len, HASH, &state) == CLOUTD_OK) {
+                try_damage(sealed, len, data[1]);
                 again = malloc(state.rows_len + state.history_len + STATE_OVERHEAD);
                 CHECK(again != NULL);
                 CHECK(state_pack(&state, HASH, again) == len && memcmp(again, sealed, len) == 0);
                 free(again);
-                if (history_valid(&scoring, state.history, state.history_len))
+                if (history_valid(&scoring, state.history, state.history_len)) {
                         try_history(&scoring, data[1] % PLACES, state.history, state.history_len);
+                        try_rows(&scoring, data[1] % PLACES, &state);
+                }
         }
         free(sealed);
         return 0;

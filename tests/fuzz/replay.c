@@ -31,7 +31,8 @@ static void replay(const char *path, size_t size)
                 die(path);
         (void)fclose(file); /* only read */
         /* Before it runs: should it abort, the last line names the input. */
-        (void)fprintf(stderr, "%s\n", path);
+        (void)printf("%s\n", path);
+        (void)fflush(stdout);
         (void)LLVMFuzzerTestOneInput(data, size);
         free(data);
 }

@@ -69,13 +69,13 @@ Test(state, what_is_packed_comes_back)
                   .history_len = sizeof some_history}},
                 {"an account that left: a position and no history",
                  {.gen = 1, .pos = 77, .at = 1718000000123}},
-                {"the most of everything: needs all of STATE_OVERHEAD but what gen and boards save",
+                {"the most of everything: needs no more than STATE_OVERHEAD",
                  {.gen = UINT32_MAX,
                   .pos = INT64_MAX - 1,
-                  .at = INT64_MAX,
-                  .reg = INT64_MAX,
+                  .at = TIME_SANE_MS,
+                  .reg = TIME_SANE_MS,
                   .boards = UINT32_MAX,
-                  .next = INT64_MAX,
+                  .next = TIME_SANE_MS,
                   .rows = some_rows,
                   .rows_len = sizeof some_rows,
                   .history = some_history,
@@ -104,6 +104,23 @@ Test(state, what_is_packed_comes_back)
                 cr_expect(want->history_len == 0 ||
                                   memcmp(got.history, want->history, want->history_len) == 0,
                           "%s", rows[i].why);
+                free(packed);
+        }
+}
+
+Test(state, moments_that_no_daemon_writes_are_damage)
+{
+        const struct state rows[] = {{.gen = 1, .at = TIME_SANE_MS + 1},
+                                     {.gen = 1, .reg = TIME_SANE_MS + 1},
+                                     {.gen = 1, .next = TIME_SANE_MS + 1},
+                                     {.gen = 1, .at = INT64_MAX}};
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct state got;
+                size_t len;
+                uint8_t *packed = pack(&rows[i], HASH, &len);
+
+                cr_expect(eq(int, state_unpack(packed, len, HASH, &got), CLOUTD_ECORRUPT), "row %zu", i);
                 free(packed);
         }
 }
