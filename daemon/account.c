@@ -412,9 +412,9 @@ static void load_failed(struct partition *p, const struct sent_load *load, const
         account_failed(p, load->number);
 }
 
-/* What Redis said of an account, as its state; false after load_failed() or a stop. */
+/* What Redis said of an account, as its state; false after load_failed().  @ret_other: the hash was made by another source. */
 static bool load_read(struct partition *p, const struct sent_load *load, uint64_t hash,
-                      struct state *ret_state, bool *ret_exists, bool *ret_pol)
+                      struct state *ret_state, bool *ret_exists, bool *ret_pol, bool *ret_other)
 {
         const struct reply *fields = load->fields;
         const struct reply *packed, *source, *pol;
@@ -426,23 +426,14 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
         packed = fields->element[0];
         source = fields->element[1];
         pol = fields->element[2];
-        if (reply_is_string(source) && reply_integer(source, -1) != (long long)p->source) {
-                char buf[RECORD_TAIL];
-                const struct record *record = account_of(p, load->number);
-
-                log_line(LOG_LEVEL_ERROR,
-                         "an account is fed from two partitions: the topic's keys are not the targets",
-                         "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic",
-                         "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u",
-                         p->source, "other_source", "%s", source->str, NULL);
-                partition_stop(p, STOP_SOURCES);
-                return false;
-        }
+        *ret_other = reply_is_string(source) && reply_integer(source, -1) != (long long)p->source;
+        if (*ret_other && RULE(LOAD_TELLS_SOURCE))
+                shared_found(p, load->number, "a load");
         *ret_exists = reply_is_string(packed);
         *ret_pol = reply_is_string(pol) && strcmp(pol->str, p->lane->scoring->policy_version) == 0;
         if (!*ret_exists) {
                 *ret_state = (struct state){.pos = -1, .gen = p->gen};
-                if (!reply_is_string(source))
+                if (!reply_is_string(source) || *ret_other)
                         return true;
                 load_failed(p, load, "the hash has no state of ours");
                 return false;
@@ -467,13 +458,13 @@ void account_loaded(struct partition *p, struct sent_load *load)
         const uint64_t hash = account_hash(id, record->id_len);
         struct cold *cold;
         struct state state;
-        bool exists, pol;
+        bool exists, pol, other;
 
         if (load->asked_left && load->left->type != REDIS_REPLY_INTEGER) {
                 load_failed(p, load, reply_is_error(load->left) ? load->left->str : "an unexpected reply");
                 return;
         }
-        if (!load_read(p, load, hash, &state, &exists, &pol))
+        if (!load_read(p, load, hash, &state, &exists, &pol, &other))
                 return;
         lane_count(p->lane->telemetry, LANE_LOADS, 1);
         cold = cold_new(p->lane, parking->id, long_len);
@@ -518,6 +509,12 @@ void account_loaded(struct partition *p, struct sent_load *load)
                 account_dirty(p, load->number);
         }
         if (exists && !pol)
+                account_dirty(p, load->number);
+        /* Our part may have been written as if it were all, before it was known that there is another. */
+        if (exists && other && RULE(LOAD_TELLS_SOURCE))
+                account_dirty(p, load->number);
+        /* Who has left has no part: the function that takes it away was missing then. */
+        if (exists && record->flags & RECORD_LEFT)
                 account_dirty(p, load->number);
         if (p->sweep_phase != SWEEP_NONE && record_phase(record) == RECORD_CLEAN)
                 board_check(p, load->number);

@@ -52,7 +52,7 @@ bool board_belongs(const struct partition *p, size_t window, int64_t points, con
 
         if (points <= 0 || p->lane->shared->conf->boards_size == 0)
                 return false;
-        return !floor->set ||
+        return p->lane->sums || !floor->set ||
                place_cmp(points, id, id_len, floor->points, floor->member, floor->member_len) >= 0;
 }
 
@@ -98,7 +98,16 @@ static void place_forget(struct partition *p, size_t window, struct floor *place
         p->floors_unsaved |= 1u << window;
 }
 
-void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t write_index)
+uint16_t board_by_function(const struct partition *p, const int64_t *points)
+{
+        uint16_t boards = 0;
+
+        for (size_t w = 0; w <= p->lane->scoring->n_windows && p->lane->shared->conf->boards_size != 0; w++)
+                boards |= (uint16_t)((points[w] > 0) << w);
+        return boards;
+}
+
+void board_forget(struct partition *p, const char *id, size_t id_len)
 {
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
                 if (!RULE(FLOOR_FORGETS))
@@ -106,8 +115,6 @@ void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t w
                 place_forget(p, w, &p->floors[w], id, id_len);
                 place_forget(p, w, &p->sweeps[w], id, id_len);
         }
-        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++)
-                put_member(p, w, NULL, id, id_len, write_index);
 }
 
 void board_check(struct partition *p, uint32_t number)
@@ -294,6 +301,18 @@ static void apply_rules(struct partition *p, size_t w)
         const int64_t k = p->lane->shared->conf->boards_size;
         struct floor *floor = &p->floors[w], *sweep = &p->sweeps[w];
 
+        if (p->lane->sums) {
+                /* A sum is no partition's own to compare: everybody is on the board, and who was not is looked for. */
+                if (!floor->set)
+                        return;
+                if (!sweep->set)
+                        *sweep = *floor;
+                floor->set = false;
+                p->floors_unsaved |= 1u << w;
+                p->visit = 1;
+                sweep_forget(p); /* one that runs looks only at who was above */
+                return;
+        }
         if (view->card > 8 * k && kth4->set && (!floor->set || floor_cmp(kth4, floor) > 0)) {
                 *floor = *kth4;
                 if (RULE(BOARD_FLOOR_STORED))

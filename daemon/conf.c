@@ -51,7 +51,7 @@ enum kind {
         KIND_INTEGER,
         KIND_DURATION,
         KIND_SIZE,
-        KIND_KEYED,
+        KIND_BOOL,
         KIND_CLOCK,
         KIND_START,
         KIND_LOG_LEVEL,
@@ -74,7 +74,7 @@ static const char *const kind_texts[] = {
         [KIND_INTEGER] = "a whole number",
         [KIND_DURATION] = "a duration",
         [KIND_SIZE] = "a size",
-        [KIND_KEYED] = "true",
+        [KIND_BOOL] = "true or false",
         [KIND_CLOCK] = "wall or record",
         [KIND_START] = "beginning, end or a time (RFC 3339)",
         [KIND_LOG_LEVEL] = "error, warning, notice, info or debug",
@@ -103,8 +103,7 @@ static const struct key keys[] = {
         {"kafka", KIND_GROUP, OPTIONAL, 0, 0, NULL, NO_FIELD, "Where the events come from."},
         {"kafka.brokers", KIND_STRING, REQUIRED, 1, 4096, NULL, FIELD(kafka_brokers),
          "Brokers to begin with, host:port separated by commas; the others are learnt from them."},
-        {"kafka.topic", KIND_TOPIC, REQUIRED, 1, 249, NULL, FIELD(kafka_topic),
-         "The topic to read; its messages are keyed by the target account."},
+        {"kafka.topic", KIND_TOPIC, REQUIRED, 1, 249, NULL, FIELD(kafka_topic), "The topic to read."},
         {"kafka.group", KIND_STRING, REQUIRED, 1, 255, NULL, FIELD(kafka_group),
          "The consumer group; its members share the partitions."},
         {"kafka.dead_letter_topic", KIND_TOPIC, OPTIONAL, 1, 249, NULL, FIELD(kafka_dead_letter_topic),
@@ -149,8 +148,9 @@ static const struct key keys[] = {
          "Threads that count, each with its own partitions and Redis connection."},
         {"start", KIND_START, OPTIONAL, 1, 64, "beginning", FIELD(start),
          "Where to begin in a partition of which neither Redis nor Kafka knows a position."},
-        {"keyed", KIND_KEYED, OPTIONAL, 0, 0, "true", FIELD(keyed),
-         "Messages are keyed by their target account; this release needs that."},
+        {"keyed", KIND_BOOL, OPTIONAL, 0, 0, "true", FIELD(keyed),
+         "Messages are keyed by their target account. `false`: an account may be fed from several "
+         "partitions, and its score is the sum."},
         {"optout_salt_file", KIND_SALT, OPTIONAL, 1, PATH_MAX, NULL, NO_FIELD,
          "A file with the salt (16 bytes or more) that hides who left, needed once anyone leaves; without it "
          "the "
@@ -526,18 +526,6 @@ static enum cloutd_err read_named_file(const struct yaml_doc *doc, const yaml_no
         }
 }
 
-static enum cloutd_err read_keyed(const struct yaml_doc *doc, const yaml_node_t *node, const struct key *key,
-                                  struct conf *conf)
-{
-        const enum cloutd_err err = yaml_doc_bool(doc, node, key->name, &conf->keyed);
-
-        if (err == CLOUTD_OK && !conf->keyed)
-                return yaml_doc_fail(
-                        doc, node, key->name,
-                        "false is not supported by this release; key the topic's messages by target");
-        return err;
-}
-
 /* The window that the item @node describes, at the end of those before it. */
 static enum cloutd_err read_window(const struct reader *reader, const struct yaml_doc *doc,
                                    const yaml_node_t *node, struct conf *conf)
@@ -681,7 +669,7 @@ static enum cloutd_err read_key(const struct reader *reader, const struct yaml_d
                 err = yaml_doc_duration(doc, node, key->name, key->least, key->most, &number);
                 break;
         case KIND_SIZE: err = yaml_doc_size(doc, node, key->name, key->least, key->most, &number); break;
-        case KIND_KEYED: return read_keyed(doc, node, key, conf);
+        case KIND_BOOL: return yaml_doc_bool(doc, node, key->name, (bool *)((char *)conf + key->offset));
         case KIND_WINDOWS: return read_windows(reader, doc, node, key, conf);
         case KIND_HEADLINE: return read_headline(doc, node, key, conf);
         }

@@ -57,21 +57,14 @@ static void put_wipe_due(struct partition *p, unsigned place, const char *id, si
         }
 }
 
-/* Everything of the account that Redis may have: hash, board entries, due entries. */
+/* Wherever the account may stand in the due index. */
 static void put_wipe(struct partition *p, const struct record *record, const char *id, size_t id_len,
                      uint32_t index)
 {
-        struct lane *lane = p->lane;
         const struct cold *cold = record->cold;
-        size_t key_len;
-        const char *key = account_key(lane, id, id_len, &key_len);
 
-        resp_command(&lane->out, 2);
-        resp_text(&lane->out, "DEL");
-        resp_bytes(&lane->out, key, key_len);
-        store_expect(lane, EXPECT_WRITE, index, p);
-        board_remove(p, id, id_len, index);
-        if (RULE(DUE_WIPE_ALL) && lane->now_ms < p->messy_until)
+        board_forget(p, id, id_len);
+        if (RULE(DUE_WIPE_ALL) && p->lane->now_ms < p->messy_until)
                 put_wipe_due(p, record->place, id, id_len, index);
         if (cold->reg != 0)
                 put_due(p, "SREM", cold->reg, id, id_len, index);
@@ -140,143 +133,197 @@ static wall_ms_t put_registration(struct partition *p, wall_ms_t registered, wal
         return edge;
 }
 
-void account_encode(struct partition *p, uint32_t number)
-{
-        struct lane *lane = p->lane;
-        const struct scoring *scoring = lane->scoring;
-        struct buf *out = &lane->out;
-        struct record *record = account_of(p, number);
-        const uint16_t flags = record->flags;
-        char id_buf[RECORD_TAIL];
-        const char *id = record_id(p->table, record, id_buf);
-        const size_t id_len = record->id_len;
-        const uint64_t hash = account_hash(id, id_len);
-        const uint32_t index = write_begin(p, number, hash);
-        struct sent_write *write = &lane->pipeline.writes[index];
-        const size_t n_windows = scoring->n_windows;
+/* An account as it is at one moment, on its way. */
+struct encoding {
+        struct partition *p;
+        struct sent_write *write;
+        uint32_t index; /* of write */
+        uint16_t flags; /* of the record */
+        const char *id;
+        size_t id_len;
+        wall_ms_t registered; /* before this write */
         const struct cold *cold;
         struct tally tally;
         int64_t points[WINDOWS_MAX];
         bool changed[WINDOWS_MAX];
-        wall_ms_t registered;
-        uint8_t rows[TALLY_BYTES], *packed;
-        size_t rows_len, n_fields, key_len, header;
-        const char *key;
-        bool set_next, drop_next, write_pol;
+};
 
-        record_set_phase(record, RECORD_CLEAN);
-        record->flags = (uint16_t)((record->flags | RECORD_INFLIGHT) &
-                                   ~(RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS | RECORD_RETURNED));
-        if (flags & (RECORD_LEFT | RECORD_RETURNED)) {
-                leave_salted(lane, id, id_len, write->salted);
-                put_wipe(p, record, id, id_len, index);
+static void count_points(struct encoding *e, unsigned place)
+{
+        const struct scoring *scoring = e->p->lane->scoring;
+        const struct cold *cold = e->cold;
+        struct tally then;
+
+        history_tally(scoring, place, cold_history(cold), cold->history_len, e->write->at, &e->tally);
+        for (size_t w = 0; w <= scoring->n_windows; w++) {
+                e->points[w] = scoring_points(scoring, e->tally.counts[w]);
+                e->changed[w] = true;
         }
-        if (flags & RECORD_LEFT) {
-                write->left = true;
-                put_gone(p, "SADD", write, index);
+        if (e->flags & RECORD_ALL)
                 return;
-        }
-        account_fold(p, record);
-        id = record_id(p->table, record, id_buf); /* a long id may have moved with the history */
-        cold = record->cold;
-        registered = cold->reg;
-        if (flags & RECORD_RETURNED) {
-                write->returned = true;
-                put_gone(p, "SREM", write, index);
-                registered = 0; /* wiped just before */
-                if (cold->history_len == 0)
-                        return;
-        } else if (RULE(RETURN_AFTER_BACK) && flags & RECORD_BOARDS && p->n_left > 0) {
-                /* Redis may be back in a time when the account had left; the opt-in will not be read again.
-                 */
-                leave_salted(lane, id, id_len, write->salted);
-                put_optout(p, "SREM", write, index);
-        }
-        write->at = lane->now_ms > cold->at || !RULE(AT_RISES) ? lane->now_ms : cold->at;
-        history_tally(scoring, record->place, cold_history(cold), cold->history_len, write->at, &tally);
-        for (size_t w = 0; w <= n_windows; w++) {
-                points[w] = scoring_points(scoring, tally.counts[w]);
-                changed[w] = true;
-        }
-        if (!(flags & RECORD_ALL)) {
-                /* No event since it was written: only the clock can have changed a window. */
-                struct tally then;
+        /* No event since it was written: only the clock can have changed a window. */
+        history_tally(scoring, place, cold_history(cold), cold->history_len, cold->at, &then);
+        for (size_t w = 0; w <= scoring->n_windows; w++)
+                e->changed[w] = memcmp(then.counts[w], e->tally.counts[w], sizeof then.counts[w]) != 0;
+}
 
-                history_tally(scoring, record->place, cold_history(cold), cold->history_len, cold->at, &then);
-                for (size_t w = 0; w <= n_windows; w++)
-                        changed[w] = memcmp(then.counts[w], tally.counts[w], sizeof then.counts[w]) != 0;
-        }
-        write->reg = put_registration(p, registered, tally.next_ms, id, id_len, index);
-        board_encode(p, write, index, id, id_len, points, changed, (flags & RECORD_BOARDS) != 0,
-                     cold->boards);
+/* Into lane->scratch; returns the length. */
+static size_t pack(const struct encoding *e)
+{
+        struct lane *lane = e->p->lane;
+        uint8_t rows[TALLY_BYTES];
+        const size_t rows_len = tally_pack(lane->scoring, &e->tally, rows);
+        const struct state state = {.gen = e->p->gen,
+                                    .pos = e->write->pos,
+                                    .at = e->write->at,
+                                    .reg = e->write->reg,
+                                    .boards = e->write->boards,
+                                    .next = e->tally.next_ms,
+                                    .rows = rows,
+                                    .rows_len = rows_len,
+                                    .history = cold_history(e->cold),
+                                    .history_len = e->cold->history_len};
+
+        lane_scratch_room(lane, rows_len + e->cold->history_len + STATE_OVERHEAD);
+        return state_pack(&state, e->write->hash, lane->scratch);
+}
+
+/* Whose hash it is, if it may not have been ours: the reply tells of another source. */
+static void put_source(const struct encoding *e, const char *key, size_t key_len)
+{
+        struct lane *lane = e->p->lane;
+
+        resp_command(&lane->out, 4);
+        resp_text(&lane->out, "HSETNX");
+        resp_bytes(&lane->out, key, key_len);
+        resp_text(&lane->out, "_src");
+        resp_i64(&lane->out, e->p->source);
+        store_expect(lane, EXPECT_WRITE, e->index, e->p);
+        resp_command(&lane->out, 3);
+        resp_text(&lane->out, "HGET");
+        resp_bytes(&lane->out, key, key_len);
+        resp_text(&lane->out, "_src");
+        store_expect(lane, EXPECT_SOURCE, e->index, e->p);
+}
+
+/* The account is ours alone: its public fields, as far as they changed. */
+static void put_hash(const struct encoding *e)
+{
+        struct lane *lane = e->p->lane;
+        const struct scoring *scoring = lane->scoring;
+        struct buf *out = &lane->out;
+        const uint16_t flags = e->flags;
+        const size_t packed_len = pack(e);
         /* `next` goes with the registration: it is never later than that.  Where none is left it must go, if
          * the hash can have one: an edge that fires has taken the registration away, in memory alone. */
-        set_next = write->reg != 0 && (write->reg != registered || flags & RECORD_BOARDS);
-        drop_next =
-                write->reg == 0 && scoring->n_rings > 0 && (!(flags & RECORD_NEW) || flags & RECORD_BOARDS);
-        write_pol = (flags & (RECORD_POL | RECORD_NEW)) != 0;
+        const bool set_next = e->write->reg != 0 && (e->write->reg != e->registered || flags & RECORD_BOARDS);
+        const bool drop_next = e->write->reg == 0 && scoring->n_rings > 0 &&
+                               (!(flags & RECORD_NEW) || flags & RECORD_BOARDS);
+        const bool write_pol = (flags & (RECORD_POL | RECORD_NEW)) != 0;
+        size_t n_fields = 2u + set_next + write_pol, key_len; /* at, state */
+        const char *key = account_key(lane, e->id, e->id_len, &key_len);
 
-        n_fields = 2; /* at, state */
-        n_fields += set_next;
-        n_fields += write_pol;
-        for (size_t w = 0; w <= n_windows; w++)
-                n_fields += changed[w];
-        n_fields += 2 * (size_t)changed[scoring->headline]; /* score, cells */
-        key = account_key(lane, id, id_len, &key_len);
+        for (size_t w = 0; w <= scoring->n_windows; w++)
+                n_fields += e->changed[w];
+        n_fields += 2 * (size_t)e->changed[scoring->headline]; /* score, cells */
         resp_command(out, 2 + 2 * n_fields);
         resp_bytes(out, "HSET", 4);
         resp_bytes(out, key, key_len);
-        if (changed[scoring->headline]) {
-                put_field_i64(out, "score", points[scoring->headline]);
-                put_cells(out, scoring, tally.counts[scoring->headline]);
+        if (e->changed[scoring->headline]) {
+                put_field_i64(out, "score", e->points[scoring->headline]);
+                put_cells(out, scoring, e->tally.counts[scoring->headline]);
         }
-        for (size_t w = 0; w <= n_windows; w++)
-                if (changed[w])
-                        put_field_i64(out, scoring->windows[w].name, points[w]);
-        put_field_i64(out, "at", write->at);
+        for (size_t w = 0; w <= scoring->n_windows; w++)
+                if (e->changed[w])
+                        put_field_i64(out, scoring->windows[w].name, e->points[w]);
+        put_field_i64(out, "at", e->write->at);
         if (set_next)
-                put_field_i64(out, "next", tally.next_ms);
+                put_field_i64(out, "next", e->tally.next_ms);
         if (write_pol) {
                 resp_bytes(out, "pol", 3);
                 resp_text(out, scoring->policy_version);
         }
-        resp_text(out, p->source_field);
-        rows_len = tally_pack(scoring, &tally, rows);
-        lane_scratch_room(lane, rows_len + cold->history_len + STATE_OVERHEAD);
-        packed = lane->scratch;
-        header = state_pack(&(struct state){.gen = p->gen,
-                                            .pos = write->pos,
-                                            .at = write->at,
-                                            .reg = write->reg,
-                                            .boards = write->boards,
-                                            .next = tally.next_ms,
-                                            .rows = rows,
-                                            .rows_len = rows_len,
-                                            .history = cold_history(cold),
-                                            .history_len = cold->history_len},
-                            hash, packed);
-        resp_bytes(out, packed, header);
-        store_expect(lane, EXPECT_WRITE, index, p);
+        resp_text(out, e->p->source_field);
+        resp_bytes(out, lane->scratch, packed_len);
+        store_expect(lane, EXPECT_WRITE, e->index, e->p);
         if (drop_next) {
                 resp_command(out, 3);
                 resp_text(out, "HDEL");
                 resp_bytes(out, key, key_len);
                 resp_text(out, "next");
-                store_expect(lane, EXPECT_WRITE, index, p);
+                store_expect(lane, EXPECT_WRITE, e->index, e->p);
         }
-        if (flags & RECORD_NEW) {
-                resp_command(out, 4);
-                resp_text(out, "HSETNX");
-                resp_bytes(out, key, key_len);
-                resp_text(out, "_src");
-                resp_i64(out, p->source);
-                store_expect(lane, EXPECT_WRITE, index, p);
-                resp_command(out, 3);
-                resp_text(out, "HGET");
-                resp_bytes(out, key, key_len);
-                resp_text(out, "_src");
-                store_expect(lane, EXPECT_SOURCE, index, p);
+        if (flags & RECORD_NEW)
+                put_source(e, key, key_len);
+}
+
+/* Its state says "left", or "back, and nothing counted": our part goes, and with the last part the hash. */
+static void put_nothing(const struct encoding *e)
+{
+        shared_put_part(e->p, e->id, e->id_len, NULL, 0, e->index);
+}
+
+static void put_counts(struct encoding *e, unsigned place)
+{
+        struct lane *lane = e->p->lane;
+
+        e->write->at = lane->now_ms > e->cold->at || !RULE(AT_RISES) ? lane->now_ms : e->cold->at;
+        count_points(e, place);
+        e->write->reg = put_registration(e->p, e->registered, e->tally.next_ms, e->id, e->id_len, e->index);
+        if (lane->sums || e->write->returned) {
+                /* Who returns: what Redis has of before may be anything, so nothing there may stay as it is. */
+                e->write->boards = board_by_function(e->p, e->points);
+                shared_put_part(e->p, e->id, e->id_len, lane->scratch, pack(e), e->index);
+        } else {
+                board_encode(e->p, e->write, e->index, e->id, e->id_len, e->points, e->changed,
+                             (e->flags & RECORD_BOARDS) != 0, e->cold->boards);
+                put_hash(e);
         }
+}
+
+void account_encode(struct partition *p, uint32_t number)
+{
+        struct lane *lane = p->lane;
+        struct record *record = account_of(p, number);
+        char id_buf[RECORD_TAIL];
+        struct encoding e = {.p = p, .flags = record->flags, .id_len = record->id_len};
+        struct sent_write *write;
+
+        e.id = record_id(p->table, record, id_buf);
+        e.index = write_begin(p, number, account_hash(e.id, e.id_len));
+        e.write = write = &lane->pipeline.writes[e.index];
+        record_set_phase(record, RECORD_CLEAN);
+        record->flags = (uint16_t)((record->flags | RECORD_INFLIGHT) &
+                                   ~(RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS | RECORD_RETURNED));
+        if (e.flags & (RECORD_LEFT | RECORD_RETURNED)) {
+                leave_salted(lane, e.id, e.id_len, write->salted);
+                put_wipe(p, record, e.id, e.id_len, e.index);
+        }
+        if (e.flags & RECORD_LEFT) {
+                write->left = true;
+                put_nothing(&e);
+                put_gone(p, "SADD", write, e.index);
+                return;
+        }
+        account_fold(p, record);
+        e.id = record_id(p->table, record, id_buf); /* a long id may have moved with the history */
+        e.cold = record->cold;
+        e.registered = e.cold->reg;
+        if (e.flags & RECORD_RETURNED) {
+                write->returned = true;
+                put_gone(p, "SREM", write, e.index);
+                e.registered = 0; /* wiped just before */
+                if (e.cold->history_len == 0) {
+                        put_nothing(&e);
+                        return;
+                }
+        } else if (RULE(RETURN_AFTER_BACK) && e.flags & RECORD_BOARDS && p->n_left > 0) {
+                /* Redis may be back in a time when the account had left; the opt-in will not be read again.
+                 */
+                leave_salted(lane, e.id, e.id_len, write->salted);
+                put_optout(p, "SREM", write, e.index);
+        }
+        put_counts(&e, record->place);
 }
 
 void account_written(struct partition *p, struct sent_write *write)

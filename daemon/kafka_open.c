@@ -295,6 +295,12 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
         if (err == CLOUTD_OK) {
                 atomic_store_explicit(&telemetry->condition[CONDITION_SERVER], true, memory_order_relaxed);
                 warn_if_redis_is_new(kafka);
+                if (kafka->prejoin.sums && conf->keyed)
+                        log_line(LOG_LEVEL_NOTICE,
+                                 "accounts are fed from several partitions, as was found before: scores are "
+                                 "added up "
+                                 "in Redis (keyed: false would say so)",
+                                 NULL);
                 kafka->shared.conf = conf;
                 kafka->shared.policy = policy;
                 scoring_init(&kafka->shared.scoring, conf, policy);
@@ -302,6 +308,7 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
                 kafka->shared.sources = kafka->prejoin.sources;
                 kafka->shared.n_partitions = kafka->n_partitions;
                 kafka->shared.telemetry = telemetry;
+                atomic_init(&kafka->shared.sums, kafka->prejoin.sums);
                 atomic_init(&kafka->shared.record_now, kafka->prejoin.record_now);
                 err = open_letters(kafka, reterr);
         }

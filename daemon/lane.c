@@ -39,6 +39,8 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
         lane->memory_share = (conf->memory_limit_bytes - reserve) / conf->lanes;
         lane->key_prefix_len =
                 (size_t)snprintf(lane->key, sizeof lane->key - ACCOUNT_ID_MAX, "%sa:", conf->redis_prefix);
+        if (asprintf(&lane->mode_key, "%smode", conf->redis_prefix) < 0)
+                return lane_free(lane);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++)
                 if (asprintf(&lane->board_key[w], "%stop:%s", conf->redis_prefix,
                              lane->scoring->windows[w].name) < 0)
@@ -71,6 +73,7 @@ struct lane *lane_free(struct lane *lane)
         (void)decoder_free(lane->decoder);
         for (size_t w = 0; w < WINDOWS_MAX; w++)
                 free(lane->board_key[w]);
+        free(lane->mode_key);
         free(lane->pipeline.expects);
         buf_free(&lane->out);
         free(lane->scratch);

@@ -8,6 +8,7 @@
  *   verdict.c    what its replies say              due.c        accounts whose score changes by the clock
  *   leave.c      who left: salted hashes, gone     board.c      floors of the leaderboards
  *   sweep.c      visiting the accounts that are not in memory
+ *   shared.c     accounts that are fed from several partitions
  *
  * docs/protocol.md has the rules; comments name the section. */
 #ifndef CLOUTD_LANE_INTERNAL_H
@@ -244,6 +245,7 @@ struct sent_write {
         bool left, returned; /* wrote "left", or "came back and has no event" */
         bool fired;          /* encoded after its edge fired */
         bool failed;
+        bool again; /* it ran, and must be made another way at once: by the function in Redis */
         int64_t pos;
         uint8_t salted[SALTED_LEN];
 };
@@ -261,6 +263,8 @@ enum expect_kind {
         EXPECT_NOTHING,
         EXPECT_WRITE,      /* of writes[index]; an error fails that account */
         EXPECT_SOURCE,     /* HGET _src of writes[index] */
+        EXPECT_PARTS,      /* cloutd_write of writes[index]: how many parts there are */
+        EXPECT_FUNCTION,   /* FUNCTION LOAD */
         EXPECT_LOAD,       /* HMGET of loads[index] */
         EXPECT_LEFT,       /* SISMEMBER of loads[index] */
         EXPECT_CLAIM_LOW,  /* HSETNX own low: 1 = first claim ever */
@@ -308,6 +312,9 @@ struct board_view {
 
 struct sweeper; /* sweep.c */
 
+/* What <prefix>mode said when it was last read under WATCH; shared.c. */
+enum mode { MODE_UNKNOWN, MODE_KEYED, MODE_SHARED };
+
 struct lane {
         struct lane_shared *shared;
         const struct scoring *scoring;
@@ -333,6 +340,10 @@ struct lane {
         mono_us_t backoff_us; /* no EXEC before: Redis said OOM, READONLY, LOADING ... */
         struct pipeline pipeline;
         struct buf out;
+        enum mode mode;
+        bool sums;             /* shared->sums, for the EXEC being made and the one under way */
+        bool function_missing; /* in Redis: the next EXEC brings it */
+        char *mode_key;
         uint8_t *scratch; /* for a history being rewritten */
         size_t scratch_cap;
 
@@ -499,7 +510,8 @@ void gone_read(struct gone *gone, const struct reply *list);
 /* board.c */
 void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,
                   size_t id_len, const int64_t *points, const bool *changed, bool unknown, uint16_t had);
-void board_remove(struct partition *p, const char *id, size_t id_len, uint32_t write_index);
+uint16_t board_by_function(const struct partition *p, const int64_t *points); /* where shared.lua puts them */
+void board_forget(struct partition *p, const char *id, size_t id_len); /* no place bears this name any more */
 bool board_belongs(const struct partition *p, size_t window, int64_t points, const char *id, size_t id_len);
 void board_check(struct partition *p,
                  uint32_t number); /* dirty if a board does not show the account as it should */
@@ -516,5 +528,15 @@ struct sweeper *sweeper_free(struct sweeper *sweeper);
 void sweep_step(struct sweeper *sweeper);
 void sweep_forget(struct partition *p); /* begin anew */
 const struct redis_link *sweeper_link(const struct sweeper *sweeper);
+
+/* shared.c */
+void shared_found(struct partition *p, uint32_t number, const char *how_static);
+bool shared_judge(struct lane *lane, const struct reply *mode); /* <prefix>mode, read under WATCH */
+void shared_put_mode(struct lane *lane); /* what must be in Redis before accounts are written */
+void shared_function_loaded(struct lane *lane, const struct reply *reply);
+bool shared_function_missing(struct lane *lane, const struct reply *error);
+/* Write the account's part (@packed_len 0: it goes), and the sum of all parts. */
+void shared_put_part(struct partition *p, const char *id, size_t id_len, const uint8_t *packed,
+                     size_t packed_len, uint32_t write_index);
 
 #endif

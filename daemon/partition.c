@@ -430,7 +430,8 @@ void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_l
                          "%u", p->gen, "first", "%" PRId64, p->first, NULL);
         p->seen_epoch = seen_epoch;
         p->seen_low = seen_low;
-        partition_move(p, PARTITION_WENTBACK, WHY_WENT_BACK);
+        if (p->phase != PARTITION_WENTBACK) /* else once more, before it was claimed again */
+                partition_move(p, PARTITION_WENTBACK, WHY_WENT_BACK);
 }
 
 void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone,

@@ -2,8 +2,10 @@
 #include "cloutd/prejoin.h"
 #include "cloutd/clock.h"
 #include "cloutd/kafka.h"
+#include "cloutd/log.h"
 #include "cloutd/redis_connect.h"
 #include "reply.h"
+#include "shared.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,21 +81,55 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
         return CLOUTD_OK;
 }
 
-static enum cloutd_err check_mode(redisContext *redis, const struct conf *conf, struct errmsg *reterr)
+/* The function that writes accounts with several parts.  Without it the daemon can work as long as it meets none. */
+static enum cloutd_err load_function(redisContext *redis, bool needed, struct errmsg *reterr)
+{
+        redisReply *reply;
+        struct errmsg why;
+        enum cloutd_err err = redis_run(redis, &reply, &why, "FUNCTION LOAD REPLACE %s", shared_function());
+
+        if (err == CLOUTD_OK) {
+                freeReplyObject(reply);
+                return CLOUTD_OK;
+        }
+        if (err == CLOUTD_EAGAIN || needed)
+                return fail(reterr, err,
+                            "accounts are fed from several partitions, and Redis does not take the function "
+                            "that adds "
+                            "up their parts (it needs Redis 7 or Valkey): %s",
+                            why.text);
+        log_line(LOG_LEVEL_WARNING,
+                 "Redis does not take functions (version 7, or Valkey, would): an account that leaves, or is "
+                 "fed from "
+                 "several partitions, could not be written",
+                 "why", "%s", why.text, NULL);
+        return CLOUTD_OK;
+}
+
+/* Whether scores are sums of parts: because of what was found once, or because the operator knows. */
+static enum cloutd_err agree_mode(redisContext *redis, const struct conf *conf, struct prejoin *prejoin,
+                                  struct errmsg *reterr)
 {
         redisReply *reply;
         enum cloutd_err err = redis_run(redis, &reply, reterr, "GET %smode", conf->redis_prefix);
 
         if (err != CLOUTD_OK)
                 return err;
-        if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, "keyed") != 0)
-                err = fail(reterr, CLOUTD_ECONF,
-                           "%smode in Redis is '%s': accounts fed from several partitions are not supported "
-                           "by this "
-                           "release",
+        prejoin->sums = reply->type == REDIS_REPLY_STRING && strcmp(reply->str, "shared") == 0;
+        if (reply->type == REDIS_REPLY_STRING && !prejoin->sums && strcmp(reply->str, "keyed") != 0)
+                err = fail(reterr, CLOUTD_ECONF, "%smode in Redis is '%s': neither keyed nor shared",
                            conf->redis_prefix, reply->str);
         freeReplyObject(reply);
-        return err;
+        if (err == CLOUTD_OK)
+                err = load_function(redis, prejoin->sums || !conf->keyed, reterr);
+        if (err != CLOUTD_OK || conf->keyed || prejoin->sums)
+                return err;
+        err = redis_run(redis, &reply, reterr, "SET %smode shared", conf->redis_prefix);
+        if (err != CLOUTD_OK)
+                return err;
+        freeReplyObject(reply);
+        prejoin->sums = true;
+        return CLOUTD_OK;
 }
 
 /* The salt is not in Redis, but a hash of it is: a wrong one would bring back people who left. */
@@ -289,12 +325,12 @@ static enum cloutd_err agree(redisContext *redis, const struct conf *conf, const
 {
         enum cloutd_err err = check_server(redis, reterr);
 
-        if (err == CLOUTD_OK)
-                err = check_mode(redis, conf, reterr);
         for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)
                 err = look_at_own(redis, conf, policy, p, prejoin, reterr);
         if (err == CLOUTD_OK)
                 err = check_salt(redis, conf, reterr);
+        if (err == CLOUTD_OK)
+                err = agree_mode(redis, conf, prejoin, reterr);
         if (err == CLOUTD_OK)
                 err = agree_sources(redis, conf, prejoin->n_partitions, prejoin->sources, reterr);
         for (int p = 0; err == CLOUTD_OK && p < prejoin->n_partitions; p++)

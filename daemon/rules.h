@@ -80,7 +80,14 @@
         X(BOARD_EXACT, "7", "q's best are still being swept, and the first K are called exact")              \
         /* leaving */                                                                                        \
         X(GONE, "8", "out and in again, low behind, crash: a replay brings back what was forgotten")         \
-        X(FLOOR_FORGETS, "8", "a floor bears the name of who left")
+        X(FLOOR_FORGETS, "8", "a floor bears the name of who left")                                          \
+        /* one account from several partitions */                                                            \
+        X(MODE_WATCHED, "12",                                                                                \
+          "p's plain write, sent before q set shared, runs after q's sum: p's part only")                    \
+        X(SOURCE_JUDGED, "12", "p and q both load \"no hash\" and both write: the later part only")          \
+        X(FOUND_STAYS_PENDING, "12",                                                                         \
+          "q writes plain, low passes, crash before the mode is set: q's part only")                         \
+        X(LOAD_TELLS_SOURCE, "12", "q wrote plain, crash; read again a is clean: q's part only, for ever")
 
 enum rule {
 #define RULE_NAME(name, section, without) RULE_##name,

@@ -9,7 +9,8 @@
  *                                                      connection then find another value than was judged
  *     HMGET account _s<n> _src pol ..                  loads
  *   EXEC
- *   UNWATCH  WATCH own ..  HMGET own token epoch ..    for each partition with work
+ *   UNWATCH  WATCH mode own ..  GET mode
+ *   HMGET own token epoch ..                           for each partition with work
  *
  * The HMGET replies are judged before the next MULTI is sent, and the WATCH was set before them: so an EXEC
  * succeeds only if nobody, not even our own dead connection, wrote an own key since it was judged.  Writes
@@ -386,8 +387,10 @@ static bool wants_tail(const struct partition *p)
 
 static void put_watch(struct lane *lane)
 {
-        resp_command(&lane->out, 1 + lane->pipeline.n_tail);
+        resp_command(&lane->out, 1u + RULE(MODE_WATCHED) + lane->pipeline.n_tail);
         resp_text(&lane->out, RULE(WATCH_OWN) ? "WATCH" : "EXISTS");
+        if (RULE(MODE_WATCHED))
+                resp_text(&lane->out, lane->mode_key);
         for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                 if (p->watch_wanted)
                         resp_text(&lane->out, p->own_key);
@@ -406,8 +409,13 @@ static void put_tail(struct lane *lane)
                                   p->phase == PARTITION_WENTBACK;
                 pipeline->n_tail += p->watch_wanted;
         }
-        if (pipeline->n_tail > 0 && RULE(WATCH_BEFORE_GET))
+        if (pipeline->n_tail == 0) {
+                lane->mode = MODE_UNKNOWN; /* watched no more */
+                return;
+        }
+        if (RULE(WATCH_BEFORE_GET))
                 put_watch(lane);
+        put_command2(lane, "GET", lane->mode_key);
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 static const char *const fields[OWN_REPLIES] = {"token", "epoch", "seq",    "low", "f",
                                                                 "host",  "pid",   "resume", "gen"};
@@ -420,7 +428,7 @@ static void put_tail(struct lane *lane)
                 for (size_t i = 0; i < OWN_REPLIES; i++)
                         resp_text(out, fields[i]);
         }
-        if (pipeline->n_tail > 0 && !RULE(WATCH_BEFORE_GET))
+        if (!RULE(WATCH_BEFORE_GET))
                 put_watch(lane);
 }
 
@@ -443,6 +451,8 @@ static bool put_exec(struct lane *lane)
 {
         struct pipeline *pipeline = &lane->pipeline;
 
+        /* relaxed: what a lane does not see yet, the watched key tells it */
+        lane->sums = atomic_load_explicit(&lane->shared->sums, memory_order_relaxed);
         put_plain(lane, "MULTI");
         if (put_claims(lane, PARTITION_WENTBACK) || put_claims(lane, PARTITION_STOPPED)) {
                 pipeline->kind = PIPELINE_RECLAIM;
@@ -451,6 +461,7 @@ static bool put_exec(struct lane *lane)
         } else {
                 pipeline->kind = PIPELINE_CHUNK;
                 another_first(lane);
+                shared_put_mode(lane);
                 for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                         if (partition_writes(p) && p->watched && !p->unknown)
                                 put_partition(p);
@@ -507,7 +518,7 @@ static void send_next(struct lane *lane)
         lane_count(lane->telemetry, LANE_REDIS_BYTES, lane->out.len);
         lane_count(lane->telemetry, LANE_REDIS_COMMANDS,
                    (pipeline->has_exec ? pipeline->n_expects + 2 : 0) + 1 +
-                           (pipeline->n_tail > 0 ? 1 + pipeline->n_tail : 0));
+                           (pipeline->n_tail > 0 ? 2 + pipeline->n_tail : 0));
 }
 
 /* ---- the connection ---- */
@@ -515,7 +526,8 @@ static void send_next(struct lane *lane)
 static void take_reply(struct lane *lane, const struct reply *reply)
 {
         struct pipeline *pipeline = &lane->pipeline;
-        const size_t first_own = RULE(WATCH_BEFORE_GET) ? 2 : 1; /* behind UNWATCH and WATCH */
+        const size_t mode_at =
+                RULE(WATCH_BEFORE_GET) ? 2 : 1; /* behind UNWATCH and WATCH; then the own keys */
         size_t i = pipeline->next_reply++;
 
         if (pipeline->blind) {
@@ -536,14 +548,14 @@ static void take_reply(struct lane *lane, const struct reply *reply)
                 if (!pipeline->has_exec)
                         pipeline->tail_at = 0;
                 i -= pipeline->tail_at;
-                if (i >= first_own && i < first_own + pipeline->n_tail && !pipeline->watch_refused) {
+                if (i > mode_at && i <= mode_at + pipeline->n_tail && !pipeline->watch_refused) {
                         struct partition *p = lane->partitions;
-                        size_t n = i - first_own;
+                        size_t n = i - mode_at - 1;
 
                         while (!p->watch_wanted || n-- > 0)
                                 p = p->sibling;
                         own_judge(p, reply);
-                } else if (reply_is_error(reply)) {
+                } else if (i == mode_at ? !shared_judge(lane, reply) : reply_is_error(reply)) {
                         pipeline->watch_refused = true; /* then nothing that was read counts */
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                         lane->backoff_us = lane->now_us + BACKOFF_US;
@@ -551,7 +563,7 @@ static void take_reply(struct lane *lane, const struct reply *reply)
         }
         if ((!pipeline->has_exec || pipeline->exec_judged) &&
             pipeline->next_reply == (size_t)pipeline->blind + pipeline->tail_at + 1 +
-                                            (pipeline->n_tail > 0 ? 1 + pipeline->n_tail : 0)) {
+                                            (pipeline->n_tail > 0 ? 2 + pipeline->n_tail : 0)) {
                 pipeline->under_way = false;
                 arena_reset(lane->link->arena);
                 /* relaxed: stands for itself */
@@ -565,6 +577,7 @@ static void lost(struct lane *lane)
         static struct log_limit limit;
 
         lane->link_was_up = false;
+        lane->mode = MODE_UNKNOWN;
         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
         log_limited(&limit, LOG_LEVEL_WARNING, "connection to Redis lost", "lane", "%u", lane->number, "why",
                     "%s", lane->link->error, NULL);

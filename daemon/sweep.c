@@ -195,13 +195,14 @@ static void ask_hints(struct sweeper *sweeper)
                 const char *key = account_key(lane, at, len, &key_len);
 
                 at += len;
-                resp_command(out, 4 + lane->scoring->n_windows + 1);
+                resp_command(out, 2 + 1 + lane->scoring->n_windows + 1 + sweeper->n_tokens);
                 resp_text(out, "HMGET");
                 resp_bytes(out, key, key_len);
-                resp_text(out, "_src");
                 resp_text(out, "pol");
                 for (size_t w = 0; w <= lane->scoring->n_windows; w++)
                         resp_text(out, lane->scoring->windows[w].name);
+                for (size_t t = 0; t < sweeper->n_tokens; t++)
+                        resp_text(out, sweeper->tokens[t]->source_field);
         }
         ask(sweeper, SCAN_HINTS_ASKED);
 }
@@ -224,23 +225,14 @@ static void keep_ids(struct sweeper *sweeper, const struct reply *keys)
         }
 }
 
-static void hint(struct sweeper *sweeper, const char *id, size_t id_len, const struct reply *fields)
+/* An account of which the partition has a part. */
+static void hint(struct partition *p, const char *id, size_t id_len, const struct reply *fields)
 {
-        const struct scoring *scoring = sweeper->lane->scoring;
-        struct partition *p = sweeper->lane->partitions;
+        const struct scoring *scoring = p->lane->scoring;
         const uint64_t hash = account_hash(id, id_len);
-        uint32_t number;
+        const uint32_t number = table_find(p->table, hash, id, id_len);
         bool wanted = false;
 
-        if (fields->type != REDIS_REPLY_ARRAY || fields->len != 3 + scoring->n_windows ||
-            !reply_is_string(fields->element[0]))
-                return;
-        while (p != NULL && (p->sweep_phase != SWEEP_SCANNING ||
-                             reply_integer(fields->element[0], -1) != (long long)p->source))
-                p = p->sibling;
-        if (p == NULL)
-                return; /* not ours */
-        number = table_find(p->table, hash, id, id_len);
         if (number != 0) {
                 /* Loads look after those on their way.  Who is there is looked at now: it may be evicted
                  * before board_step() comes by. */
@@ -251,12 +243,24 @@ static void hint(struct sweeper *sweeper, const char *id, size_t id_len, const s
         for (size_t w = 0; w <= scoring->n_windows; w++)
                 if (p->sweep_windows >> w & 1)
                         wanted = wanted ||
-                                 board_belongs(p, w, reply_integer(fields->element[2 + w], 0), id, id_len);
+                                 board_belongs(p, w, reply_integer(fields->element[1 + w], 0), id, id_len);
         if (p->sweep_rescore)
-                wanted = wanted || !reply_is_string(fields->element[1]) ||
-                         strcmp(fields->element[1]->str, scoring->policy_version) != 0;
+                wanted = wanted || !reply_is_string(fields->element[0]) ||
+                         strcmp(fields->element[0]->str, scoring->policy_version) != 0;
         if (wanted)
                 (void)account_insert(p, hash, id, id_len, true);
+}
+
+static void take_hint(struct sweeper *sweeper, const char *id, size_t id_len, const struct reply *fields)
+{
+        const size_t parts_at = 2 + sweeper->lane->scoring->n_windows; /* behind pol and the windows */
+
+        if (fields->type != REDIS_REPLY_ARRAY || fields->len != parts_at + sweeper->n_tokens)
+                return;
+        for (size_t i = 0; i < sweeper->n_tokens; i++)
+                if (sweeper->tokens[i]->sweep_phase == SWEEP_SCANNING &&
+                    reply_is_string(fields->element[parts_at + i]))
+                        hint(sweeper->tokens[i], id, id_len, fields);
 }
 
 static void scan_failed(struct sweeper *sweeper, const char *why)
@@ -322,7 +326,7 @@ static void take_hints(struct sweeper *sweeper)
         for (size_t i = 0; i < sweeper->n_ids; i++) {
                 const size_t len = (unsigned char)*at++;
 
-                hint(sweeper, at, len, sweeper->page[sweeper->n_tokens + i]);
+                take_hint(sweeper, at, len, sweeper->page[sweeper->n_tokens + i]);
                 at += len;
         }
         arena_reset(sweeper->link->arena);

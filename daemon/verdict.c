@@ -128,17 +128,20 @@ static void claims_executed(struct lane *lane, const struct reply *exec)
         pipeline->n_expects = 0;
 }
 
-static void another_source(struct partition *p, const struct sent_write *write, const struct reply *reply)
+/* A write that was made the one way and must be made the other: it stays dirty, and its cut waits. */
+static void make_again(struct sent_write *write)
 {
-        const struct record *record = account_of(p, write->number);
-        char buf[RECORD_TAIL];
+        write->again = RULE(FOUND_STAYS_PENDING);
+}
 
-        log_line(LOG_LEVEL_ERROR,
-                 "an account is fed from two partitions: the topic's keys are not the targets", "account",
-                 "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic", "%s",
-                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u", p->source,
-                 "other_source", "%s", reply->str, NULL);
-        partition_stop(p, STOP_SOURCES);
+static void write_refused(struct partition *p, struct sent_write *write, const struct reply *reply)
+{
+        if (shared_function_missing(p->lane, reply)) {
+                make_again(write);
+        } else if (RULE(EACH_REPLY) && !write->failed) {
+                write->failed = true;
+                log_failed_write(p, write, reply);
+        }
 }
 
 static void chunk_executed(struct lane *lane, const struct reply *exec)
@@ -161,17 +164,23 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                 switch ((enum expect_kind)expect->kind) {
                 case EXPECT_WRITE:
-                        if (RULE(EACH_REPLY) && p != NULL && reply_is_error(reply) &&
-                            !pipeline->writes[expect->index].failed) {
-                                pipeline->writes[expect->index].failed = true;
-                                log_failed_write(p, &pipeline->writes[expect->index], reply);
-                        }
+                        if (p != NULL && reply_is_error(reply))
+                                write_refused(p, &pipeline->writes[expect->index], reply);
                         break;
                 case EXPECT_SOURCE:
-                        if (p != NULL && reply_is_string(reply) &&
-                            reply_integer(reply, -1) != (long long)p->source && p->phase != PARTITION_STOPPED)
-                                another_source(p, &pipeline->writes[expect->index], reply);
+                        if (RULE(SOURCE_JUDGED) && p != NULL && reply_is_string(reply) &&
+                            reply_integer(reply, -1) != (long long)p->source) {
+                                shared_found(p, pipeline->writes[expect->index].number, "_src");
+                                make_again(&pipeline->writes[expect->index]);
+                        }
                         break;
+                case EXPECT_PARTS:
+                        if (p != NULL && reply_is_error(reply))
+                                write_refused(p, &pipeline->writes[expect->index], reply);
+                        else if (p != NULL && reply_integer(reply, 0) > 1)
+                                shared_found(p, pipeline->writes[expect->index].number, "its parts");
+                        break;
+                case EXPECT_FUNCTION: shared_function_loaded(lane, reply); break;
                 case EXPECT_LOAD: pipeline->loads[expect->index].fields = reply; break;
                 case EXPECT_LEFT: pipeline->loads[expect->index].left = reply; break;
                 case EXPECT_EXISTS:
@@ -195,8 +204,9 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
 
                 if (write->partition == NULL)
                         continue;
-                if (write->failed) {
-                        account_unwritten(write->partition, write, UNWRITTEN_REFUSED);
+                if (write->failed || write->again) {
+                        account_unwritten(write->partition, write,
+                                          write->failed ? UNWRITTEN_REFUSED : UNWRITTEN_UNKNOWN);
                 } else {
                         account_written(write->partition, write);
                         acknowledged++;

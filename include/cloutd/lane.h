@@ -86,7 +86,7 @@ struct lane_env {
         struct redis_link *(*link_new)(void *ctx);
 };
 
-/* What all lanes of a daemon share; read-only but for the clock. */
+/* What all lanes of a daemon share; read-only but for the atomics. */
 struct lane_shared {
         const struct conf *conf;
         const struct policy *policy;
@@ -95,6 +95,7 @@ struct lane_shared {
         const uint32_t *sources; /* of each partition: the number in _s<n>, given once in clout:sources */
         int n_partitions;        /* of the topic */
         struct telemetry *telemetry;
+        _Atomic bool sums; /* accounts have parts from several partitions (shared.c); once true, for good */
         _Atomic wall_ms_t record_now; /* clock: record: the highest record time known */
 };
 

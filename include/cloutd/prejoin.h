@@ -17,6 +17,7 @@ struct prejoin {
         uint32_t *sources; /* of each partition: its number in clout:sources */
         int64_t *starts;   /* of each partition: where its very first claim begins */
         int n_partitions;
+        bool sums;       /* accounts may have parts from several partitions */
         bool knew_topic; /* an own key existed: Kafka's committed offsets may be later than what Redis has */
         int64_t record_now; /* the highest record time that any partition had written; 0: none */
 };
@@ -26,7 +27,7 @@ struct prejoin {
  *
  * Checks: Redis is a primary that evicts nothing and whose clock agrees with ours; counts there are of this
  * layout; the salt is the one that was used.  Agrees: source numbers, start offsets, the policy's JSON, the
- * salt's check value.
+ * salt's check value, and with `keyed: false` that scores are sums.
  *
  * Owns:    *ret_prejoin's arrays, to be given to prejoin_free().
  * Threads: blocks for seconds; before anything else runs.

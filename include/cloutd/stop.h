@@ -15,7 +15,6 @@
         X(STOP_GAP, "gap", "the log does not reach back to where Redis is")                       \
         X(STOP_ANOTHER_LOG, "another-log", "the last record that was counted is not in this log") \
         X(STOP_TRUNCATED, "truncated", "the log ends before what was counted")                    \
-        X(STOP_SOURCES, "sources", "an account is fed from two partitions")                       \
         X(STOP_OWN_KEY, "own-key", "the own key in Redis cannot be used")                         \
         X(STOP_SALT, "salt", "an opt-out or opt-in waits for optout_salt_file")                   \
         X(STOP_LAYOUT, "layout", "Redis holds counts of another layout")

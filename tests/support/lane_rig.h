@@ -13,6 +13,7 @@
 
 #include "../../daemon/lane_internal.h"
 #include "../../daemon/redis_link.h"
+#include "../../daemon/shared.h"
 #include "cloutd/conf.h"
 #include "cloutd/policy.h"
 #include "cloutd/state.h"
@@ -56,6 +57,7 @@ struct rig {
         mono_us_t mono_us;
         uint64_t random;
         int n_accounts;
+        bool spread; /* messages go to any partition, so that accounts have parts in several */
 };
 
 struct daemon {
@@ -277,10 +279,8 @@ static char *rig_text(const struct story_event *events, int n)
         return text;
 }
 
-/* Append a message of @n lines, all for accounts of one partition. */
-static void rig_append(struct rig *rig, const struct story_event *events, int n)
+static void rig_append_to(struct rig *rig, int p, const struct story_event *events, int n)
 {
-        const int p = rig_partition_of(events[0].account);
         struct story_message *message;
 
         if (rig->log[p].n == rig->log[p].cap) {
@@ -297,6 +297,13 @@ static void rig_append(struct rig *rig, const struct story_event *events, int n)
         message->text = rig_text(events, n);
 }
 
+/* Append a message of @n lines, all for accounts of one partition. */
+static void rig_append(struct rig *rig, const struct story_event *events, int n)
+{
+        rig_append_to(rig, rig->spread ? rig_below(rig, RIG_PARTITIONS) : rig_partition_of(events[0].account),
+                      events, n);
+}
+
 static void rig_count(struct rig *rig, int account)
 {
         rig_append(rig,
@@ -304,7 +311,7 @@ static void rig_count(struct rig *rig, int account)
                    1);
 }
 
-static void rig_do_to(struct rig *rig, int kind, int account)
+static inline void rig_do_to(struct rig *rig, int kind, int account)
 {
         rig_append(rig, &(struct story_event){.kind = kind, .account = account, .ts_ms = rig->wall_ms}, 1);
 }
@@ -349,19 +356,36 @@ static void rig_random_message(struct rig *rig)
 
 /* ---- the oracle ---- */
 
+/* The sum of its parts, each counted from one partition's log; left, where there is none and one left. */
 static void rig_naive(const struct rig *rig, int account, struct story_score *score)
 {
-        const int p = rig_partition_of(account);
         char buf[ACCOUNT_ID_MAX + 1];
         const char *name = rig_name(account, buf);
         const uint64_t hash = account_hash(name, strlen(name));
+        bool any = false, left = false;
 
         memset(score, 0, sizeof *score);
-        for (int i = 0; i < rig->log[p].n; i++)
-                for (int e = 0; e < rig->log[p].messages[i].n; e++)
-                        if (rig->log[p].messages[i].events[e].account == account)
-                                story_count(rig->conf, rig->log[p].messages[i].record_ms,
-                                            &rig->log[p].messages[i].events[e], hash, rig->wall_ms, score);
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                struct story_score part = {false};
+                bool counted = false;
+
+                for (int i = 0; i < rig->log[p].n; i++)
+                        for (int e = 0; e < rig->log[p].messages[i].n; e++) {
+                                const struct story_event *event = &rig->log[p].messages[i].events[e];
+
+                                if (event->account != account)
+                                        continue;
+                                story_count(rig->conf, rig->log[p].messages[i].record_ms, event, hash,
+                                            rig->wall_ms, &part);
+                                counted = event->kind == STORY_LEAVE ? false : counted || !part.left;
+                        }
+                any = any || counted;
+                left = left || part.left;
+                for (size_t w = 0; w < WINDOWS_MAX; w++)
+                        for (int c = 0; c < STORY_CELLS; c++)
+                                score->counts[w][c] += part.counts[w][c];
+        }
+        score->left = left && !any;
         story_points(rig->conf, rig->policy, score);
 }
 
@@ -557,6 +581,17 @@ static struct redis_link *rig_env_link(void *ctx)
         return redis_link_new(((struct daemon *)ctx)->rig->conf);
 }
 
+/* As a start finds out (prejoin.c). */
+static bool rig_is_shared(struct rig *rig)
+{
+        redisReply *mode = rig_redis(rig, rig->conf->keyed ? "GET clout:mode" : "SET clout:mode shared");
+        const bool shared = !rig->conf->keyed || (mode->type == REDIS_REPLY_STRING && mode->str[0] == 's');
+
+        freeReplyObject(mode);
+        freeReplyObject(rig_redis(rig, "FUNCTION LOAD REPLACE %s", shared_function()));
+        return shared;
+}
+
 static struct daemon *daemon_new(struct rig *rig)
 {
         static const uint32_t sources[RIG_PARTITIONS] = {1, 2};
@@ -581,6 +616,7 @@ static struct daemon *daemon_new(struct rig *rig)
         scoring_init(&d->shared.scoring, rig->conf, rig->policy);
         d->shared.f_version = rig->policy->f_version;
         d->shared.sources = sources;
+        atomic_init(&d->shared.sums, rig_is_shared(rig));
         d->shared.telemetry = d->telemetry;
         d->lane = lane_new(&d->shared, &d->env, 0);
         cr_assert_not_null(d->lane);
@@ -721,7 +757,7 @@ static void daemon_settle(struct daemon *d, const char *when)
         cr_assert_eq(quiet, RIG_QUIET_STEPS, "%s: it does not settle", when);
 }
 
-static uint64_t daemon_counter(const struct daemon *d, enum lane_counter which)
+static inline uint64_t daemon_counter(const struct daemon *d, enum lane_counter which)
 {
         return telemetry_sum(d->telemetry, which);
 }

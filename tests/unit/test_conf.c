@@ -382,9 +382,6 @@ Test(conf, a_bad_key_is_told_with_line_column_and_name)
                 {"True is not true", "keyed: True", "c.yaml:4:8: keyed: 'True' is neither true nor false"},
                 {"a string is no boolean", "keyed: \"true\"",
                  "c.yaml:4:8: keyed: \"true\" is neither true nor false"},
-                {"not in this release", "keyed: false",
-                 "c.yaml:4:8: keyed: false is not supported by this release; key the topic's messages by "
-                 "target"},
                 {"a clock", "clock: utc", "c.yaml:4:8: clock: 'utc' is neither wall nor record"},
                 {"a level", "log_level: warn",
                  "c.yaml:4:12: log_level: 'warn' is not one of error, warning, notice, info or debug"},

@@ -1,0 +1,151 @@
+#!lua name=cloutd
+--[[ SPDX-License-Identifier: Apache-2.0
+shared.lua - one account fed from several partitions: write one part of it, and show the sum of all parts.
+
+   FCALL cloutd_write 1+n <account key> <board key of each window> <arguments>
+
+      1    field of the part: _s<source>
+      2    the packed state (include/cloutd/state.h); empty: this part goes, whoever it belongs to has left
+      3    the account's id: the member of the boards
+      4    policy version
+      5    number of the headline among the windows, from 1
+      6    1: boards are kept; 0: nobody is on one
+      7    points of each cell, separated by blanks
+      8..  names of the n windows, "all" last
+
+The hash then has the part; for each window the points of the sum of all parts' rows, with `score` and `cells` for the
+headline; `next`, the least of all parts (absent: none); `pol`; `_src`, which names a part that is there (it changes only when
+that one goes); and `at`: the latest of the parts' moments, but before `next`, so that no part's rows are of another time than the sum's, and never earlier
+than it was.  On the board of a window stands who has points > 0 there.  When no part is left, hash and members go.
+Nothing is written where a part cannot be read: the error names it.  Returns the number of parts.
+
+Lua counts in doubles.  Sums are exact while a count is below 2^53, all parts together; points are exact whatever they
+are, and stop at the ends of 64 bits, as scoring_points() does. ]]
+
+local HALF = 67108864 -- 2^26
+
+-- The LEB128 number at @at, and what is behind it.  (Behind the end there is nil, which cannot be compared: an error.)
+local function leb(packed, at)
+  local value, unit = 0, 1
+  local b = packed:byte(at)
+  while b >= 128 do
+    value, unit = value + (b - 128) * unit, unit * 128
+    at = at + 1
+    b = packed:byte(at)
+  end
+  return value + b * unit, at + 1
+end
+
+-- Add the row at @at (a mask, then a zigzag count for each of its bits) to @sum.
+local function add_row(sum, packed, at)
+  local mask, cell, count
+  mask, at = leb(packed, at)
+  cell = 1
+  while mask > 0 do
+    if mask % 2 == 1 then
+      count, at = leb(packed, at)
+      sum[cell] = sum[cell] + (count % 2 == 0 and count / 2 or -(count + 1) / 2)
+    end
+    mask, cell = (mask - mask % 2) / 2, cell + 1
+  end
+  return at
+end
+
+-- Add a part to @sums, a row for each window; returns its `at` and `next`.
+local function add_part(sums, packed)
+  local moment, next_change, rows_len, rows, at, _
+  if packed:byte(1) ~= 2 then error('of another version') end
+  _, at = leb(packed, 2) -- gen
+  _, at = leb(packed, at) -- pos
+  moment, at = leb(packed, at)
+  _, at = leb(packed, at) -- reg
+  _, at = leb(packed, at) -- boards
+  next_change, at = leb(packed, at)
+  rows_len, rows = leb(packed, at)
+  at = rows
+  for w = 1, #sums - 1 do at = add_row(sums[w], packed, at) end
+  if at ~= rows + rows_len or at > #packed - 3 then error('other windows') end
+  if at < #packed - 3 then add_row(sums[#sums], packed, at) end -- a history begins with the row of "all"
+  return moment, next_change
+end
+
+-- The points of a row, as text, and whether they are above zero.  In two halves, since count * points may pass 2^53.
+local function total(row, points)
+  local high, low = 0, 0
+  for cell = 1, #points do
+    local rest = row[cell] % HALF
+    high = high + (row[cell] - rest) / HALF * points[cell]
+    low = low + rest * points[cell]
+  end
+  high, low = high + (low - low % HALF) / HALF, low % HALF
+  local above = high > 0 or (high == 0 and low > 0)
+  if high >= -HALF and high < HALF then return ('%.0f'):format(high * HALF + low), above end
+  if high >= 2 ^ 37 then return '9223372036854775807', above end
+  if high < -2 ^ 37 then return '-9223372036854775808', above end
+  local sign = ''
+  if high < 0 then
+    sign, high, low = '-', -high, -low
+    if low < 0 then high, low = high - 1, low + HALF end
+  end
+  -- decimal digits: the last seven apart from the rest, each exact
+  local rest = high % 1e7 * HALF + low
+  high = (high - high % 1e7) / 1e7 * HALF + (rest - rest % 1e7) / 1e7
+  return ('%s%.0f%07.0f'):format(sign, high, rest % 1e7), above
+end
+
+local function write(keys, args)
+  local key, field, packed, id = keys[1], args[1], args[2], args[3]
+  local headline, on_boards, n = tonumber(args[5]), args[6] == '1', #args - 7
+  local hash, points, sums, parts = redis.call('HGETALL', key), {}, {}, {}
+  local at, at_was, next_change, source, sourced = 0, 0, 0, nil, false
+
+  for p in string.gmatch(args[7], '%S+') do points[#points + 1] = tonumber(p) end
+  for w = 1, n do
+    sums[w] = {}
+    for cell = 1, #points do sums[w][cell] = 0 end
+  end
+  if packed ~= '' then parts[1] = {field, packed} end
+  for i = 1, #hash, 2 do
+    local name, value = hash[i], hash[i + 1]
+    if name == 'at' then at_was = tonumber(value) or 0 end
+    if name == '_src' then source = '_s' .. value end
+    if name ~= field and string.find(name, '^_s%d') then parts[#parts + 1] = {name, value} end
+  end
+  for _, part in ipairs(parts) do
+    sourced = sourced or part[1] == source
+    local good, moment, change = pcall(add_part, sums, part[2])
+    if not good then return redis.error_reply('ERR the state ' .. part[1] .. ' of ' .. key .. ' cannot be read') end
+    if moment > at then at = moment end
+    if change > 0 and (next_change == 0 or change < next_change) then next_change = change end
+  end
+  if #parts == 0 then
+    redis.call('DEL', key)
+    for w = 1, n do redis.call('ZREM', keys[1 + w], id) end
+    return 0
+  end
+  if next_change > 0 and at >= next_change then at = next_change - 1 end
+  if at < at_was then at = at_was end
+
+  local fields, cells = {'at', ('%.0f'):format(at), 'pol', args[4]}, {}
+  for w = 1, n do
+    local text, above = total(sums[w], points)
+    fields[#fields + 1], fields[#fields + 2] = args[7 + w], text
+    if w == headline then fields[#fields + 1], fields[#fields + 2] = 'score', text end
+    if above and on_boards then
+      redis.call('ZADD', keys[1 + w], text, id)
+    else
+      redis.call('ZREM', keys[1 + w], id)
+    end
+  end
+  for cell = 1, #points do cells[cell] = ('%.0f'):format(sums[headline][cell]) end
+  fields[#fields + 1], fields[#fields + 2] = 'cells', table.concat(cells, ' ')
+  if next_change > 0 then fields[#fields + 1], fields[#fields + 2] = 'next', ('%.0f'):format(next_change) end
+  if not sourced then fields[#fields + 1], fields[#fields + 2] = '_src', string.sub(parts[1][1], 3) end
+  if packed ~= '' then fields[#fields + 1], fields[#fields + 2] = field, packed end
+  redis.call('HSET', key, unpack(fields))
+  if next_change == 0 then redis.call('HDEL', key, 'next') end
+  if packed == '' then redis.call('HDEL', key, field) end
+  return #parts
+end
+
+redis.register_function('cloutd_write', write)
