@@ -10,11 +10,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 from fixtures import kafka, new_world, pytest_configure, pytest_runtest_makereport
 
 import chaos
+from faults import FAULTS, PARTIES
 
 
 def pytest_terminal_summary(terminalreporter):
     # A line that begins with "figures:" is repeated by ./check.
-    for what, counter in (("faults", chaos.faults), ("wires", chaos.wires), ("daemons", chaos.totals)):
-        if counter:
-            terminalreporter.write_line(f"figures: chaos {what}: " + ", ".join(
-                f"{name} {n}" for name, n in sorted(counter.items())))
+    lines = [(party, {name: n for name, n in chaos.faults.items() if FAULTS[name].party == party}) for party in PARTIES]
+    for what, counts in [*lines, ("the wires then", chaos.wires), ("the daemons counted", chaos.totals)]:
+        if counts:
+            terminalreporter.write_line(f"figures: {what}: " + ", ".join(
+                f"{name} {n}" for name, n in sorted(counts.items())))

@@ -9,6 +9,8 @@ import pytest
 import chaos
 from chaos import ChaosWorld
 from faults import FAULTS
+from harness import wait_for
+from proxy import DOWN
 
 SEED = 1
 
@@ -27,3 +29,16 @@ def test_everything_is_right_after(new_world, fault):
     world.settle(again=fault.again)
     if fault.hits:
         assert world.crew.counted[fault.hits] + world.wire.counts[fault.hits] > 0, (world.crew.counted, world.wire.counts)
+
+
+def test_no_answer_for_longer_than_a_daemon_waits(new_world):
+    """15 s; the connection itself stays."""
+    world = new_world(kind=ChaosWorld)
+    world.crew.hire()
+    with world.flow(SEED):
+        world.crew.wait_ready()
+        world.wire.stall(DOWN)
+        wait_for(lambda: "no answer" in world.daemons[0].log(), what="the daemon has had enough")
+        world.wire.resume()
+        time.sleep(0.5)
+    world.settle()

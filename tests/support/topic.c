@@ -144,16 +144,22 @@ static void connect_consumer(const char *brokers, const char *group)
         connect_to(brokers, RD_KAFKA_CONSUMER, properties, sizeof properties / sizeof properties[0]);
 }
 
-/* -1 while nobody knows the topic, or a partition of it has no leader yet. */
+/* -1 while nobody knows the topic, a partition of it has no leader yet, or the broker is just away. */
 static int count_partitions(const char *topic)
 {
         const struct rd_kafka_metadata *metadata;
         rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, topic, NULL);
+        rd_kafka_resp_err_t err;
         int n = -1;
 
         if (rkt == NULL)
                 die(topic, rd_kafka_err2str(rd_kafka_last_error()));
-        check(rd_kafka_metadata(rk, 0, rkt, &metadata, TIMEOUT_MS), "metadata");
+        err = rd_kafka_metadata(rk, 0, rkt, &metadata, TIMEOUT_MS);
+        if (err == RD_KAFKA_RESP_ERR__TRANSPORT) {
+                rd_kafka_topic_destroy(rkt);
+                return -1;
+        }
+        check(err, "metadata");
         if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR) {
                 n = metadata->topics[0].partition_cnt;
                 for (int i = 0; i < metadata->topics[0].partition_cnt; i++)
@@ -165,7 +171,8 @@ static int count_partitions(const char *topic)
         return n;
 }
 
-/* A broker under load may lose its own leadership for a moment: that alone is no reason to give up. */
+/* A broker under load may lose its own leadership for a moment, and one that is started again is away for some:
+ * that alone is no reason to give up. */
 static int known_partitions(const char *topic)
 {
         for (int waited_ms = 0; waited_ms < TIMEOUT_MS; waited_ms += 100) {
