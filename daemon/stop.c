@@ -108,9 +108,9 @@ int64_t gaps_missing(const char *gaps)
                         return 0;
                 at = end + 1;
                 to = strtoll(at, &end, 10);
-                if (end == at || to < from || (*end != ' ' && *end != '\0'))
+                if (end == at || from < 0 || to < from || (*end != ' ' && *end != '\0') ||
+                    __builtin_add_overflow(sum, to - from, &sum))
                         return 0;
-                sum += to - from;
                 at = end + (*end == ' ');
         }
         return sum;

@@ -93,6 +93,18 @@ static size_t read_all(int fd, int patience_ms, bool *ret_whole)
         return len;
 }
 
+/* Whether @verb is in the input, pauses taken out. */
+static bool asks(const uint8_t *data, size_t size, const char *verb)
+{
+        size_t matched = 0;
+
+        for (size_t i = 0; i < size && verb[matched] != '\0'; i++)
+                if (data[i] != 0xff)
+                        matched =
+                                data[i] == (uint8_t)verb[matched] ? matched + 1 : data[i] == (uint8_t)verb[0];
+        return verb[matched] == '\0';
+}
+
 static void check_answer(const uint8_t *data, size_t size, size_t len)
 {
         const char *body = strstr(answers, "\r\n\r\n"), *length;
@@ -104,7 +116,7 @@ static void check_answer(const uint8_t *data, size_t size, size_t len)
         length = strcasestr(answers, "\r\nContent-Length: ");
         CHECK(status != 200 || (length != NULL && length < body));
         /* with one request: its body whole, or none */
-        if (length != NULL && memmem(data, size, "HEAD", 4) == NULL && strstr(body, "\nHTTP/1.") == NULL)
+        if (length != NULL && !asks(data, size, "HEAD") && strstr(body, "\nHTTP/1.") == NULL)
                 CHECK(strlen(body + 4) >= strtoull(length + strlen("\r\nContent-Length: "), NULL, 10));
 }
 

@@ -21,6 +21,8 @@
 #define FLAG_RECORD 2 /* clock: record */
 #define FLAG_TIGHT  4 /* so little memory that accounts are evicted */
 #define FLAG_NEW    8 /* an empty Redis: else the log's beginning is in it */
+#define FLAG_OTHER \
+        16 /* of another log than this: the partitions stop; the next bits say what an operator decides */
 
 #define PARTITIONS   2
 #define ACCOUNTS     8 /* account a is in partition a mod 2 */
@@ -129,6 +131,10 @@ static const struct fake_text hostile[] = {
         REPLY("$-7\r\n"),
         REPLY("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"),
         REPLY("_\r\n"),
+        REPLY("$43\r\n0-9223372036854775807 0-9223372036854775807\r\n"),
+        REPLY("$22\r\n-9223372036854775808-0\r\n"),
+        REPLY("$5\r\n5:1:2\r\n"),
+        REPLY("$40\r\n0:-9223372036854775808:ffffffffffffffff0\r\n"),
         REPLY("%1\r\n+a\r\n:1\r\n"),
         REPLY("#t\r\n"),
         REPLY("!\r\n"),
@@ -487,6 +493,14 @@ static void env_answer(void *ctx, const struct answer *answer)
         world.reads[answer->partition] = true;
 }
 
+static bool env_log_bounds(void *ctx, int32_t partition, int64_t *ret_begin, int64_t *ret_end)
+{
+        (void)ctx;
+        *ret_begin = (world.flags & FLAG_OTHER) && (world.random & 1) ? world.n_log[partition] / 2 : 0;
+        *ret_end = world.n_log[partition];
+        return true;
+}
+
 static int64_t env_end_offset(void *ctx, int32_t partition)
 {
         (void)ctx;
@@ -687,6 +701,16 @@ static void store_beginning(void)
                 store_text(key, "f", f);
                 store_text(key, "pol", world.shared.policy->version);
                 store_text(key, "floor:all", "2");
+                if (world.flags & FLAG_OTHER && !(world.flags & FLAG_ORACLE)) {
+                        char fp[64];
+
+                        (void)snprintf(fp, sizeof fp, "%" PRId64 ":1718000000000:0123456789abcdef",
+                                       world.n_log[p] - 1);
+                        store_text(key, "fp", fp);
+                        store_text(key, "gap", "3-5");
+                        store_text(key, "resume",
+                                   resume_name((enum resume)(1 + (world.flags >> 5) % (RESUME_COUNT - 1))));
+                }
         }
         for (int a = 0; a < ACCOUNTS; a++)
                 store_account(a);
@@ -751,6 +775,7 @@ static void begin(struct conf *conf, const uint8_t *data, size_t size)
         CHECK(world.shared.telemetry != NULL);
         world.env = (struct lane_env){.seek = env_seek,
                                       .answer = env_answer,
+                                      .log_bounds = env_log_bounds,
                                       .end_offset = env_end_offset,
                                       .reject = env_reject,
                                       .letters_pending = env_letters_pending,
