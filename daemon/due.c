@@ -66,7 +66,8 @@ void due_clock_requests(struct lane *lane)
         if (!conf->clock_record || lane->now_us < lane->clock_us)
                 return;
         lane->clock_us = lane->now_us + CLOCK_EVERY_US;
-        for (int i = 0; i < lane->shared->n_partitions; i++) {
+        /* relaxed: the number is the whole message */
+        for (int i = 0; i < atomic_load_explicit(&lane->shared->n_partitions, memory_order_relaxed); i++) {
                 char key[600];
 
                 (void)snprintf(key, sizeof key, "%sown:%s:%d", conf->redis_prefix, conf->kafka_topic, i);

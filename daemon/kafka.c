@@ -130,7 +130,23 @@ static bool all_stopped(const struct kafka *kafka)
 
 /* ---- rebalances ---- */
 
-/* Not a partition that was added after the start. */
+/* Partitions that were added since the start are agreed on with Redis first. */
+static void take_in_added(struct kafka *kafka, const rd_kafka_topic_partition_list_t *list)
+{
+        struct errmsg errmsg;
+        enum cloutd_err err = CLOUTD_OK;
+        int n = kafka->n_partitions;
+
+        for (int i = 0; i < list->cnt; i++)
+                if (list->elems[i].partition >= n)
+                        n = list->elems[i].partition + 1;
+        if (n > kafka->n_partitions)
+                err = kafka_take_in(kafka, n, &errmsg);
+        if (err != CLOUTD_OK && !kafka->should_stop())
+                kafka_fail(kafka, err, errmsg.text);
+}
+
+/* Not one that could not be taken in: then the run ends. */
 static bool is_known(const struct kafka *kafka, int32_t id)
 {
         return id < kafka->n_partitions;
@@ -138,15 +154,13 @@ static bool is_known(const struct kafka *kafka, int32_t id)
 
 static void hand_out(struct kafka *kafka, rd_kafka_topic_partition_list_t *list)
 {
+        take_in_added(kafka, list);
         for (int i = 0; i < list->cnt; i++) {
                 const int32_t id = list->elems[i].partition;
                 struct partition_place *place = &kafka->places[id];
 
-                if (!is_known(kafka, id)) {
-                        kafka_fail(kafka, CLOUTD_EINTERNAL,
-                                   "the topic has got more partitions: a restart takes them in");
+                if (!is_known(kafka, id))
                         continue;
-                }
                 place->assigned = true;
                 place->claimed = place->forwarded = place->revoked = false;
                 place->finished = 0;

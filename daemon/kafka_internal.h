@@ -78,6 +78,10 @@ void kafka_fail(struct kafka *kafka, enum cloutd_err code,
 void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list,
                   void *opaque);
 
+/* kafka_open.c */
+enum cloutd_err kafka_take_in(struct kafka *kafka, int n,
+                              struct errmsg *reterr); /* the topic has @n partitions now */
+
 /* lane_thread.c */
 struct lane_env lane_thread_env(struct kafka *kafka);
 enum cloutd_err lane_threads_start(struct kafka *kafka, struct errmsg *reterr);

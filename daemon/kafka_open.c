@@ -87,6 +87,8 @@ static enum cloutd_err make_consumer(struct kafka *kafka, struct errmsg *reterr)
                         /* a killed member must not hold the next one up for the usual 45 s */
                         {"session.timeout.ms", "10000"},
                         {"heartbeat.interval.ms", "3000"},
+                        /* partitions that are added are found by looking again */
+                        {"topic.metadata.refresh.interval.ms", "10000"},
                         {"check.crcs", "true"},
                         {"queued.max.messages.kbytes", kib},
                         {"queued.min.messages", min_messages},
@@ -240,24 +242,29 @@ static void warn_if_redis_is_new(struct kafka *kafka)
         rd_kafka_topic_partition_list_destroy(list);
 }
 
-static enum cloutd_err agree_with_redis(struct kafka *kafka, struct errmsg *reterr)
+/* Agree with Redis on @n partitions; the first @known are agreed on already. */
+static enum cloutd_err agree_with_redis(struct kafka *kafka, int known, int n, struct prejoin *ret_prejoin,
+                                        struct errmsg *reterr)
 {
         static struct log_limit limit;
-        int64_t *starts = calloc((size_t)kafka->n_partitions, sizeof *starts);
-        int64_t *beginnings = calloc((size_t)kafka->n_partitions, sizeof *beginnings);
-        enum cloutd_err err = CLOUTD_OK;
+        int64_t *starts = calloc((size_t)n, sizeof *starts);
+        int64_t *beginnings = calloc((size_t)n, sizeof *beginnings);
+        enum cloutd_err err = starts != NULL && beginnings != NULL
+                                      ? CLOUTD_OK
+                                      : fail(reterr, CLOUTD_ENOMEM, "out of memory");
 
-        kafka->ends = calloc((size_t)kafka->n_partitions, sizeof *kafka->ends);
-        if (starts == NULL || beginnings == NULL || kafka->ends == NULL) {
-                free(starts);
-                free(beginnings);
-                return fail(reterr, CLOUTD_ENOMEM, "out of memory");
-        }
-        for (int i = 0; err == CLOUTD_OK && i < kafka->n_partitions; i++)
+        for (int i = 0; err == CLOUTD_OK && i < n; i++) {
+                if (i < known) {
+                        beginnings[i] = starts[i] = kafka->prejoin.starts[i];
+                        continue;
+                }
                 err = find_offsets(kafka, i, &beginnings[i], &starts[i], &kafka->ends[i], reterr);
+                if (known > 0)
+                        /* It was not there when `start` was resolved, nor the end that --until-end reads to. */
+                        starts[i] = kafka->ends[i] = beginnings[i];
+        }
         while (err == CLOUTD_OK) {
-                err = prejoin(kafka->conf, kafka->policy, starts, beginnings, kafka->n_partitions,
-                              &kafka->prejoin, reterr);
+                err = prejoin(kafka->conf, kafka->policy, starts, beginnings, n, ret_prejoin, reterr);
                 if (err != CLOUTD_EAGAIN)
                         break;
                 log_limited(&limit, LOG_LEVEL_WARNING, "waiting for Redis", "why", "%s", reterr->text, NULL);
@@ -269,6 +276,32 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, struct errmsg *rete
         free(starts);
         free(beginnings);
         return err;
+}
+
+enum cloutd_err kafka_take_in(struct kafka *kafka, int n, struct errmsg *reterr)
+{
+        const int known = kafka->n_partitions;
+        struct prejoin more;
+        enum cloutd_err err;
+
+        if (n > PARTITIONS_MAX)
+                return fail(reterr, CLOUTD_EREFUSED, "topic %s has got %d partitions, more than %d",
+                            kafka->conf->kafka_topic, n, PARTITIONS_MAX);
+        err = agree_with_redis(kafka, known, n, &more, reterr);
+        if (err != CLOUTD_OK)
+                return err;
+        log_line(LOG_LEVEL_NOTICE, "partitions were added to the topic", "topic", "%s",
+                 kafka->conf->kafka_topic, "were", "%d", known, "are", "%d", n, NULL);
+        /* Lanes look only at those of which they have an order, which comes behind this through their ring. */
+        for (int i = known; i < n; i++) {
+                kafka->prejoin.sources[i] = more.sources[i];
+                kafka->prejoin.starts[i] = more.starts[i];
+        }
+        prejoin_free(&more);
+        kafka->n_partitions = n;
+        /* relaxed: the number is the whole message */
+        atomic_store_explicit(&kafka->shared.n_partitions, n, memory_order_relaxed);
+        return CLOUTD_OK;
 }
 
 enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy, struct telemetry *telemetry,
@@ -284,13 +317,18 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
         kafka->telemetry = telemetry;
         kafka->should_stop = should_stop;
         kafka->env = lane_thread_env(kafka);
+        kafka->ends = calloc(PARTITIONS_MAX, sizeof *kafka->ends);
+        if (kafka->ends == NULL) {
+                (void)kafka_close(kafka);
+                return fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        }
         err = make_consumer(kafka, reterr);
         if (err == CLOUTD_OK)
                 err = find_topic(kafka, reterr);
         if (err == CLOUTD_OK) {
                 /* relaxed: stands for itself */
                 atomic_store_explicit(&telemetry->condition[CONDITION_KAFKA], true, memory_order_relaxed);
-                err = agree_with_redis(kafka, reterr);
+                err = agree_with_redis(kafka, 0, kafka->n_partitions, &kafka->prejoin, reterr);
         }
         if (err == CLOUTD_OK) {
                 atomic_store_explicit(&telemetry->condition[CONDITION_SERVER], true, memory_order_relaxed);
@@ -306,7 +344,7 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
                 scoring_init(&kafka->shared.scoring, conf, policy);
                 kafka->shared.f_version = policy->f_version;
                 kafka->shared.sources = kafka->prejoin.sources;
-                kafka->shared.n_partitions = kafka->n_partitions;
+                atomic_init(&kafka->shared.n_partitions, kafka->n_partitions);
                 kafka->shared.telemetry = telemetry;
                 atomic_init(&kafka->shared.sums, kafka->prejoin.sums);
                 atomic_init(&kafka->shared.record_now, kafka->prejoin.record_now);

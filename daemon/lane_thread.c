@@ -183,10 +183,10 @@ enum cloutd_err lane_threads_start(struct kafka *kafka, struct errmsg *reterr)
         sigset_t all, old;
 
         kafka->lanes = calloc((size_t)kafka->conf->lanes, sizeof *kafka->lanes);
-        kafka->places = calloc((size_t)kafka->n_partitions, sizeof *kafka->places);
+        kafka->places = calloc(PARTITIONS_MAX, sizeof *kafka->places);
         if (kafka->lanes == NULL || kafka->places == NULL)
                 return fail(reterr, CLOUTD_ENOMEM, "out of memory");
-        for (int i = 0; i < kafka->n_partitions; i++) {
+        for (int i = 0; i < PARTITIONS_MAX; i++) {
                 kafka->places[i].lane = &kafka->lanes[i % kafka->conf->lanes];
                 kafka->places[i].committed = -1;
         }

@@ -351,8 +351,8 @@ enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, co
 
         if (err != CLOUTD_OK)
                 return err;
-        p.sources = calloc((size_t)n_partitions, sizeof *p.sources);
-        p.starts = calloc((size_t)n_partitions, sizeof *p.starts);
+        p.sources = calloc(PARTITIONS_MAX, sizeof *p.sources);
+        p.starts = calloc(PARTITIONS_MAX, sizeof *p.starts);
         if (p.sources == NULL || p.starts == NULL)
                 err = fail(reterr, CLOUTD_ENOMEM, "out of memory");
         else

@@ -92,8 +92,8 @@ struct lane_shared {
         const struct policy *policy;
         struct scoring scoring;
         uint64_t f_version;
-        const uint32_t *sources; /* of each partition: the number in _s<n>, given once in clout:sources */
-        int n_partitions;        /* of the topic */
+        const uint32_t *sources;  /* of each partition: the number in _s<n>, given once in clout:sources */
+        _Atomic int n_partitions; /* of the topic; more may be added */
         struct telemetry *telemetry;
         _Atomic bool sums; /* accounts have parts from several partitions (shared.c); once true, for good */
         _Atomic wall_ms_t record_now; /* clock: record: the highest record time known */

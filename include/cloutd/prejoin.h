@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What Redis knows of the topic. */
+/* What Redis knows of the topic.  The arrays have room for PARTITIONS_MAX: a topic may get more. */
 struct prejoin {
         uint32_t *sources; /* of each partition: its number in clout:sources */
         int64_t *starts;   /* of each partition: where its very first claim begins */

@@ -2,6 +2,7 @@
 /* topic.c - exactly these records into a topic, and exactly what a topic holds out of it.
  *
  *   topic BROKERS create TOPIC PARTITIONS [NAME=VALUE...]   NAME: a topic's property
+ *   topic BROKERS grow TOPIC PARTITIONS                     so many altogether
  *   topic BROKERS delete TOPIC
  *   topic BROKERS write TOPIC < LINES     PARTITION \t TIMESTAMP \t KEY \t VALUE
  *   topic BROKERS read TOPIC > LINES      PARTITION \t OFFSET \t TIMESTAMP \t KEY \t VALUE [\t NAME=HEADER]...
@@ -186,7 +187,7 @@ static int known_partitions(const char *topic)
 
 /* ---- the commands ---- */
 
-static void wait_for_result(rd_kafka_queue_t *queue, bool creating)
+static void wait_for_result(rd_kafka_queue_t *queue)
 {
         rd_kafka_event_t *event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
         const rd_kafka_topic_result_t **results;
@@ -195,9 +196,19 @@ static void wait_for_result(rd_kafka_queue_t *queue, bool creating)
         if (event == NULL)
                 die("admin", "no answer");
         check(rd_kafka_event_error(event), rd_kafka_event_error_string(event));
-        results =
-                creating ? rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n)
-                         : rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
+        switch (rd_kafka_event_type(event)) {
+        case RD_KAFKA_EVENT_CREATETOPICS_RESULT:
+                results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
+                break;
+        case RD_KAFKA_EVENT_DELETETOPICS_RESULT:
+                results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
+                break;
+        case RD_KAFKA_EVENT_CREATEPARTITIONS_RESULT:
+                results = rd_kafka_CreatePartitions_result_topics(
+                        rd_kafka_event_CreatePartitions_result(event), &n);
+                break;
+        default: die("admin", "an unexpected answer");
+        }
         for (size_t i = 0; i < n; i++)
                 if (rd_kafka_topic_result_error(results[i]) != RD_KAFKA_RESP_ERR_NO_ERROR)
                         die(rd_kafka_topic_result_name(results[i]),
@@ -225,8 +236,25 @@ static void create_topic(const char *topic, int n_partitions, char **properties,
                 check(rd_kafka_NewTopic_set_config(new_topic, properties[i], value), properties[i]);
         }
         rd_kafka_CreateTopics(rk, &new_topic, 1, NULL, queue);
-        wait_for_result(queue, true);
+        wait_for_result(queue);
         rd_kafka_NewTopic_destroy(new_topic);
+        rd_kafka_queue_destroy(queue);
+        while (count_partitions(topic) != n_partitions)
+                rd_kafka_poll(rk, 20);
+}
+
+static void add_partitions(const char *topic, int n_partitions)
+{
+        char errstr[512];
+        rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+        rd_kafka_NewPartitions_t *more =
+                rd_kafka_NewPartitions_new(topic, (size_t)n_partitions, errstr, sizeof errstr);
+
+        if (more == NULL)
+                die(topic, errstr);
+        rd_kafka_CreatePartitions(rk, &more, 1, NULL, queue);
+        wait_for_result(queue);
+        rd_kafka_NewPartitions_destroy(more);
         rd_kafka_queue_destroy(queue);
         while (count_partitions(topic) != n_partitions)
                 rd_kafka_poll(rk, 20);
@@ -238,7 +266,7 @@ static void delete_topic(const char *topic)
         rd_kafka_DeleteTopic_t *delete_topic = rd_kafka_DeleteTopic_new(topic);
 
         rd_kafka_DeleteTopics(rk, &delete_topic, 1, NULL, queue);
-        wait_for_result(queue, false);
+        wait_for_result(queue);
         rd_kafka_DeleteTopic_destroy(delete_topic);
         rd_kafka_queue_destroy(queue);
         while (count_partitions(topic) >= 0)
@@ -373,6 +401,9 @@ int main(int argc, char **argv)
         if (strcmp(command, "create") == 0 && argc >= 5) {
                 connect_producer(argv[1]);
                 create_topic(topic, (int)strtol(argv[4], NULL, 10), argv + 5, argc - 5);
+        } else if (strcmp(command, "grow") == 0 && argc == 5) {
+                connect_producer(argv[1]);
+                add_partitions(topic, (int)strtol(argv[4], NULL, 10));
         } else if (strcmp(command, "delete") == 0) {
                 connect_producer(argv[1]);
                 delete_topic(topic);
@@ -389,7 +420,8 @@ int main(int argc, char **argv)
                 connect_consumer(argv[1], argv[4]);
                 print_committed(topic);
         } else {
-                fputs("usage: topic BROKERS create|delete|write|read|ends|committed TOPIC ...\n", stderr);
+                fputs("usage: topic BROKERS create|grow|delete|write|read|ends|committed TOPIC ...\n",
+                      stderr);
                 return 64;
         }
         if (fflush(stdout) != 0)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accounts that are fed from several partitions: unkeyed topics, and partitions that are added."""
+
+import os
+import random
+
+import pytest
+
+from harness import UNDER_SANITIZER, parts_of, wait_for
+from stream import Flow, Stream
+
+SEED = int(os.environ.get("CLOUTD_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+EVENTS = 2_000 if UNDER_SANITIZER else 10_000
+
+
+class Scattered(Stream):
+    """Each record goes to any partition.  Nobody leaves: each partition would obey its own copy."""
+
+    def __init__(self, seed, world, **options):
+        super().__init__(seed, world, leaving=0, **options)
+        self.world = world
+
+    def _record(self):
+        return super()._record()._replace(partition=self.random.randrange(self.world.partitions))
+
+
+def mode(world):
+    return world.redis.client.get(world.prefix + "mode")
+
+
+def parts(world):
+    """How many accounts have more than one part."""
+    return sum(parts_of(fields) > 1 for fields in world.read_accounts().values())
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("keyed", [False, True])
+def test_an_unkeyed_topic_gives_the_sums(new_world, keyed):
+    print(f"CLOUTD_SEED={SEED}")
+    world = new_world(partitions=5, lanes=2, keyed=keyed)
+    world.send(*Scattered(SEED, world).records(EVENTS))
+    daemon = world.daemon("--until-end")
+    assert daemon.wait() == 0, daemon.log_tail()
+    world.check_positions()
+    world.check_books(daemon.last_books())
+    world.check()
+    assert mode(world) == b"shared"
+    assert parts(world) > 100
+    assert ("an account is fed from several partitions" in daemon.log()) == keyed
+
+
+@pytest.mark.sanitizer
+def test_an_unkeyed_topic_with_two_daemons_and_a_kill(new_world):
+    print(f"CLOUTD_SEED={SEED}")
+    world = new_world(partitions=4, clock="wall")
+    stream = Scattered(SEED, world, accounts=300)
+    first, second = world.daemon(), world.daemon()
+    with Flow(world, stream, EVENTS, pause=0.1):
+        wait_for(first.had_partitions, what="an assignment")
+        wait_for(second.had_partitions, what="an assignment")
+        first.kill()
+        third = world.daemon()
+        wait_for(third.had_partitions, what="an assignment")
+    world.wait_until_read()
+    world.wait_until_right()
+    assert second.terminate() == 0, second.log_tail()
+    assert third.terminate() == 0, third.log_tail()
+
+
+@pytest.mark.sanitizer
+def test_partitions_that_are_added_while_nobody_reads(new_world):
+    print(f"CLOUTD_SEED={SEED}")
+    world = new_world(partitions=2)
+    world.send(*Stream(SEED, world, leaving=0).records(EVENTS))
+    world.run_until_end()
+    world.check()
+    assert mode(world) is None
+    world.add_partitions(5)
+    world.send(*Stream(SEED + 1, world, leaving=0, start_ms=world.oracle.now_ms).records(EVENTS))
+    world.run_until_end()
+    world.check()
+    assert mode(world) == b"shared"
+
+
+@pytest.mark.sanitizer
+def test_partitions_that_are_added_under_traffic(new_world):
+    print(f"CLOUTD_SEED={SEED}")
+    world = new_world(partitions=2, clock="wall")
+    daemons = [world.daemon(), world.daemon()]
+    with Flow(world, Stream(SEED, world, leaving=0), EVENTS, pause=0.1):
+        for daemon in daemons:
+            wait_for(daemon.had_partitions, what="an assignment")
+    world.add_partitions(6)
+    with Flow(world, Stream(SEED + 1, world, leaving=0), EVENTS, pause=0.1):
+        wait_for(lambda: any("partitions were added" in daemon.log() for daemon in daemons), what="it to be noticed")
+    world.wait_until_read()
+    world.wait_until_right()
+    for daemon in daemons:
+        assert daemon.terminate() == 0, daemon.log_tail()
+    world.check_positions()
