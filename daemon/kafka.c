@@ -261,7 +261,8 @@ void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partit
 
 /* ---- running ---- */
 
-static void commit(struct kafka *kafka, bool wait)
+/* What Redis has of each partition; the @last time waits for Kafka's answer. */
+static void commit(struct kafka *kafka, bool last)
 {
         rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(kafka->n_partitions);
         rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -272,13 +273,14 @@ static void commit(struct kafka *kafka, bool wait)
                 const int64_t low =
                         atomic_load_explicit(&kafka->telemetry->partitions[i].low, memory_order_relaxed);
 
-                if (place->assigned && place->claimed && low != place->committed) {
+                /* At the end again what was sent before: nobody waited for the answers. */
+                if (place->assigned && place->claimed && (last || low != place->committed)) {
                         rd_kafka_topic_partition_list_add(list, kafka->conf->kafka_topic, i)->offset = low;
                         place->committed = low;
                 }
         }
         if (list->cnt > 0)
-                err = rd_kafka_commit(kafka->rk, list, !wait);
+                err = rd_kafka_commit(kafka->rk, list, !last);
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
                 log_line(LOG_LEVEL_NOTICE, "Kafka did not take the committed offsets; what Redis has counts",
                          "why", "%s", rd_kafka_err2str(err), NULL);
