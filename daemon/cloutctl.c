@@ -3,7 +3,7 @@
  * we?
  *
  * It reads the daemon's own configuration and from there finds policy, Redis and Kafka, so that it cannot
- * look at another instance by mistake.  It writes nothing anywhere, and needs no running daemon.
+ * look at another instance by mistake.  It needs no running daemon, and writes nothing but what `resume` decides.
  *
  * Whatever goes wrong ends as one sentence on stderr that says what to do, and as an exit status of err.h; 1
  * is for a question whose answer is "there is none". */
@@ -21,10 +21,10 @@
 
 const char *argp_program_version = "cloutctl " CLOUTD_VERSION;
 
-enum { OPT_COUNT = 256 };
+enum { OPT_COUNT = 256, OPT_WATCH, OPT_RESUME /* and the decisions behind it */ };
 
 /* What only some commands take; the bits of given and takes. */
-enum { GIVEN_WINDOW = 1, GIVEN_ROWS = 2, GIVEN_WATCH = 4, GIVEN_COUNT = 8 };
+enum { GIVEN_WINDOW = 1, GIVEN_ROWS = 2, GIVEN_WATCH = 4, GIVEN_COUNT = 8, GIVEN_RESUME = 16 };
 
 static const struct command {
         const char *name;
@@ -38,8 +38,9 @@ static const struct command {
         {"explain", "ACCOUNT", NULL, 0, ctl_explain},
         {"policy", NULL, "show", 0, ctl_policy_show},
         {"lag", NULL, NULL, 0, ctl_lag},
+        {"resume", "PARTITION", NULL, GIVEN_RESUME, ctl_resume},
 };
-#define COMMANDS "top, get, explain, policy or lag"
+#define COMMANDS "top, get, explain, policy, lag or resume"
 
 struct line {
         struct ctl ctl;
@@ -55,8 +56,14 @@ static const struct argp_option options[] = {
         {"json", 'j', NULL, 0, "Print JSON, one object a line", 0},
         {"window", 'w', "W", 0, "top: the board of this window (default: the headline)", 0},
         {NULL, 'n', "N", 0, "top: so many accounts (default: 10)", 0},
-        {"watch", OPT_COUNT + 1, NULL, 0, "top: again every second, until Ctrl-C", 0},
+        {"watch", OPT_WATCH, NULL, 0, "top: again every second, until Ctrl-C", 0},
         {"count", OPT_COUNT, "N", 0, "top: with --watch, stop after N times", 0},
+        {"accept-gap", OPT_RESUME + RESUME_ACCEPT_GAP, NULL, 0,
+         "resume: go on where the log begins now; what lies between is lost", 0},
+        {"new-log", OPT_RESUME + RESUME_NEW_LOG, NULL, 0,
+         "resume: this is another log: read it from its beginning, on top of what was counted", 0},
+        {"truncated", OPT_RESUME + RESUME_TRUNCATED, NULL, 0,
+         "resume: the log lost its end: go on where it ended when the partition stopped", 0},
         {NULL, 0, NULL, 0, NULL, 0},
 };
 
@@ -81,7 +88,8 @@ static void check_line(struct line *line, const struct argp_state *state)
                 return;
         }
         if (word == NULL && command->operand != NULL)
-                GIVE_UP(state, "%s needs the account: cloutctl %s %s", command->name, command->name,
+                GIVE_UP(state, "%s needs the %s: cloutctl %s %s", command->name,
+                        command->takes & GIVEN_RESUME ? "partition's number" : "account", command->name,
                         command->operand);
         if (word != NULL && command->operand == NULL &&
             (command->fixed == NULL || strcmp(word, command->fixed) != 0)) {
@@ -89,6 +97,17 @@ static void check_line(struct line *line, const struct argp_state *state)
                 GIVE_UP(state, "%s does not take %s: give cloutctl %s%s%s", command->name, shown,
                         command->name, command->fixed != NULL ? " " : "",
                         command->fixed != NULL ? command->fixed : "");
+        }
+        if ((line->given & ~command->takes) & GIVEN_RESUME)
+                GIVE_UP(state, "--%s belongs to resume: leave it out of %s", resume_name(line->ctl.resume),
+                        command->name);
+        if (command->takes & GIVEN_RESUME) {
+                if (!ctl_integer(word, strlen(word), &line->ctl.partition) || line->ctl.partition < 0)
+                        GIVE_UP(state, "resume takes the number of a partition");
+                if (!(line->given & GIVEN_RESUME))
+                        GIVE_UP(state, "say how: resume %s --accept-gap, --new-log or --truncated", word);
+                line->command = command;
+                return;
         }
         for (size_t i = 0; i < sizeof givens / sizeof *givens; i++)
                 if ((line->given & ~command->takes) >> i & 1)
@@ -131,13 +150,21 @@ static error_t take(int key, char *arg, struct argp_state *state)
                 line->ctl.rows = number(arg, "-n", state);
                 line->given |= GIVEN_ROWS;
                 break;
-        case OPT_COUNT + 1:
+        case OPT_WATCH:
                 line->ctl.watch = true;
                 line->given |= GIVEN_WATCH;
                 break;
         case OPT_COUNT:
                 line->ctl.frames = number(arg, "--count", state);
                 line->given |= GIVEN_COUNT;
+                break;
+        case OPT_RESUME + RESUME_ACCEPT_GAP:
+        case OPT_RESUME + RESUME_NEW_LOG:
+        case OPT_RESUME + RESUME_TRUNCATED:
+                if (line->given & GIVEN_RESUME)
+                        GIVE_UP(state, "give one decision, not two");
+                line->ctl.resume = (enum resume)(key - OPT_RESUME);
+                line->given |= GIVEN_RESUME;
                 break;
         case ARGP_KEY_ARG:
                 if (line->n_words == WORDS_MAX)
@@ -154,14 +181,16 @@ static error_t take(int key, char *arg, struct argp_state *state)
 static const struct argp parser = {
         .options = options,
         .parser = take,
-        .args_doc = "top\nget ACCOUNT\nexplain ACCOUNT\npolicy [show]\nlag",
-        .doc = "Look at what cloutd scores."
+        .args_doc = "top\nget ACCOUNT\nexplain ACCOUNT\npolicy [show]\nlag\nresume PARTITION --accept-gap | "
+                    "--new-log | --truncated",
+        .doc = "Look at what cloutd scores, and decide what it cannot."
                "\v"
                "top      the leaderboard of a window\n"
                "get      an account's scores\n"
                "explain  what they are made of: count x points, window by window\n"
                "policy   the points table by which Redis is scored now\n"
-               "lag      what Redis has, against the end of the log\n\n"
+               "lag      what Redis has, against the end of the log\n"
+               "resume   decide how a partition goes on that has stopped at its log\n\n"
                "Options may stand before or after the command; after -- nothing is an option any more.\n\n"
                "Exit status: 0 fine; 1 there is no such thing; 64 wrong usage; 69 Kafka or Redis refused; "
                "70 stored data is damaged, or an internal error; 75 not now, try again; 78 bad "

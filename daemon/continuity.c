@@ -90,6 +90,7 @@ void continuity_forget(struct partition *p)
 {
         p->verifying = false;
         p->doubt = DOUBT_NONE;
+        p->range_known = false;
         p->resume = RESUME_NONE;
         p->resume_ready = false;
         p->stopped_stored = p->log_seen = false;
@@ -105,6 +106,7 @@ void continuity_forget(struct partition *p)
 static void verify(struct partition *p, const struct fingerprint *fp)
 {
         p->doubt = DOUBT_NONE;
+        p->range_known = false;
         p->verifying = fp->set && fp->offset < p->next;
         p->expected = *fp;
 }
@@ -200,12 +202,23 @@ void continuity_out_of_range(struct partition *p)
                 p->doubt_us = p->lane->now_us;
 }
 
+static void tell_where_to_read(struct partition *p, int64_t offset)
+{
+        const struct answer answer = {ANSWER_CLAIMED, p->id, offset};
+
+        p->claim_answered = true;
+        p->lane->env->answer(p->lane->env->ctx, &answer);
+}
+
 static void stop_for_log(struct partition *p, enum stop_cause cause, int64_t begin, int64_t end)
 {
         p->verifying = p->stopped_stored = false;
         p->stopped = (struct stopped){cause, p->next, begin, end};
         partition_stop(p, cause);
         tell_missing(p);
+        if (!p->claim_answered)
+                tell_where_to_read(
+                        p, end); /* nothing of it counts; but librdkafka gives up what is out of range */
 }
 
 /* Something is odd: where the log begins and ends decides. */
@@ -227,14 +240,35 @@ static void doubt_step(struct partition *p)
                 stop_for_log(p, STOP_GAP, begin, end);
         } else if (end < p->next) {
                 stop_for_log(p, STOP_TRUNCATED, begin, end);
-        } else if (p->verifying && p->expected.offset < begin) {
-                p->verifying = false; /* retention took it, but nothing that is needed */
-                p->seek_wanted = true;
-        } else if (doubt == DOUBT_MISSING) {
+        } else if (doubt == DOUBT_MISSING && p->verifying && p->expected.offset >= begin) {
                 stop_for_log(p, STOP_ANOTHER_LOG, begin, end);
         } else {
-                p->seek_wanted = true; /* a leader of a moment said so */
+                if (p->verifying && p->expected.offset < begin)
+                        p->verifying = false; /* retention took it, but nothing that is needed */
+                p->seek_wanted = p->range_known = true;
         }
+}
+
+/* Go on reading where we left off, or begin to: but never where the log does not reach, since what librdkafka does
+ * then is to stop fetching for good. */
+static void read_step(struct partition *p)
+{
+        const struct lane_env *env = p->lane->env;
+
+        if (!p->seek_wanted || p->phase != PARTITION_OWNED || p->doubt != DOUBT_NONE)
+                return;
+        if (!p->range_known) {
+                p->doubt = DOUBT_RANGE;
+                p->doubt_us = p->lane->now_us;
+                doubt_step(p);
+                if (!p->range_known)
+                        return;
+        }
+        if (!p->claim_answered)
+                tell_where_to_read(p, p->at_commit ? AT_KAFKAS_COMMIT : continuity_read_from(p));
+        else if (!env->seek(env->ctx, p->id, continuity_read_from(p)))
+                return;
+        p->seek_wanted = p->range_known = false;
 }
 
 /* ---- resuming ---- */
@@ -282,6 +316,7 @@ static void resume_step(struct partition *p)
 void continuity_step(struct partition *p)
 {
         doubt_step(p);
+        read_step(p);
         resume_step(p);
 }
 

@@ -12,6 +12,7 @@
 #include "cloutd/policy.h"
 #include "cloutd/redis_connect.h"
 #include "cloutd/state.h"
+#include "cloutd/stop.h"
 #include "cloutd/window.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,6 +33,8 @@ struct ctl {
         bool terminal; /* out is one */
         const char *account;
         size_t account_len;
+        int64_t partition; /* resume: which, and what */
+        enum resume resume;
         const char *window; /* NULL: the headline */
         int64_t rows;
         bool watch;
@@ -45,6 +48,7 @@ enum cloutd_err ctl_get(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_explain(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_policy_show(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_lag(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_resume(struct ctl *ctl, struct errmsg *reterr);
 
 /* Say on stderr, in one sentence, that what was asked for is not there. */
 void ctl_nothing(struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -130,6 +134,15 @@ struct ctl_board {
         size_t n_rows;
         bool compared; /* change and is_new mean something */
 };
+/* What became of a decision; texts as the own key has them. */
+struct ctl_resumed {
+        int64_t partition;
+        enum resume resume;
+        const char *low, *gen, *gap;
+};
+void ctl_resume_text(FILE *out, const struct ctl_resumed *resumed);
+void ctl_resume_json(FILE *out, const struct ctl_resumed *resumed);
+
 /* Fill in what changed since @before, whose rows are put into another order. */
 void ctl_board_compare(struct ctl_board *board, struct ctl_board *before);
 /* The table, at most @columns wide and @lines long (0: as long as it is); returns the lines written. */
@@ -151,6 +164,8 @@ struct ctl_statement {
         size_t account_len;
         const char *current; /* policy version that Redis calls current; NULL: none */
         const char *source;  /* "topic:partition" that it was counted from; NULL: not known */
+        const char *
+                gaps; /* "from-to ..": records of it that the log lost before they were counted; NULL: none */
         struct scoring scoring;
         struct state state;
         struct tally tally;

@@ -363,6 +363,14 @@ void ctl_statement_text(FILE *out, const struct ctl_statement *s, bool utf8)
                 }
         }
         (void)fputc('\n', out);
+        if (s->gaps != NULL) {
+                (void)ctl_name(text, s->gaps, strlen(s->gaps), false);
+                (void)fprintf(
+                        out,
+                        "missing   %s offsets (%s) that the log lost before they were counted; opt-outs "
+                        "among them are unknown\n",
+                        ctl_number(number, gaps_missing(s->gaps)), text);
+        }
         (void)fprintf(out, "at        %s\n", ctl_time(time_text, s->at));
         if (s->next > 0)
                 (void)fprintf(out, "next      %s: not before then does it change by itself\n",
@@ -420,7 +428,12 @@ void ctl_statement_json(FILE *out, const struct ctl_statement *s, bool equal)
                 (void)fputs("null", out);
         (void)fputs(",\"offset\":", out);
         ctl_json_number(out, s->state.pos, s->state.pos >= 0);
-        (void)fprintf(out, ",\"generation\":%" PRIu32 "},\"at\":%" PRId64 ",\"next\":", s->state.gen, s->at);
+        (void)fprintf(out, ",\"generation\":%" PRIu32 ",\"gap\":", s->state.gen);
+        if (s->gaps != NULL)
+                ctl_json_string(out, s->gaps, strlen(s->gaps));
+        else
+                (void)fputs("null", out);
+        (void)fprintf(out, "},\"at\":%" PRId64 ",\"next\":", s->at);
         ctl_json_number(out, s->next, s->next > 0);
         (void)fputs("}\n", out);
 }
@@ -442,15 +455,21 @@ static const char *find_source(const redisReply *sources, const struct ctl_hash 
 
 /* Counts mean what this configuration says only if the partition was counted with the same f. */
 static enum cloutd_err check_f(struct ctl *ctl, const struct policy *policy, const char *source,
-                               struct errmsg *reterr)
+                               redisReply **ret_own, struct errmsg *reterr)
 {
         char ours[17];
-        redisReply *theirs;
+        redisReply *own;
+        const redisReply *theirs;
         enum cloutd_err err =
-                redis_run(ctl->redis, &theirs, reterr, "HGET %sown:%s f", ctl->conf->redis_prefix, source);
+                redis_run(ctl->redis, &own, reterr, "HMGET %sown:%s f gap", ctl->conf->redis_prefix, source);
 
         if (err != CLOUTD_OK)
                 return err;
+        if (own->type != REDIS_REPLY_ARRAY || own->elements != 2) {
+                freeReplyObject(own);
+                return fail(reterr, CLOUTD_ECORRUPT, "Redis: HMGET: an answer that is no list of fields");
+        }
+        theirs = own->element[0];
         (void)snprintf(ours, sizeof ours, "%016" PRIx64, policy->f_version);
         if (theirs->type == REDIS_REPLY_STRING && strcmp(theirs->str, ours) != 0)
                 err = fail(reterr, CLOUTD_ECONF,
@@ -458,14 +477,14 @@ static enum cloutd_err check_f(struct ctl *ctl, const struct policy *policy, con
                            "with: use "
                            "the daemon's own --config FILE",
                            ctl->conf->path);
-        freeReplyObject(theirs);
+        *ret_own = own;
         return err;
 }
 
 static enum cloutd_err explain(struct ctl *ctl, const struct policy *policy, const struct ctl_hash *hash,
                                struct errmsg *reterr)
 {
-        redisReply *sources = NULL, *current = NULL;
+        redisReply *sources = NULL, *current = NULL, *own = NULL;
         struct ctl_statement statement = {.conf = ctl->conf, .policy = policy, .version = ""};
         const char *source = NULL;
         enum cloutd_err err =
@@ -476,12 +495,14 @@ static enum cloutd_err explain(struct ctl *ctl, const struct policy *policy, con
                 err = redis_run(ctl->redis, &current, reterr, "GET %spolicy", ctl->conf->redis_prefix);
         }
         if (err == CLOUTD_OK && source != NULL)
-                err = check_f(ctl, policy, source, reterr);
+                err = check_f(ctl, policy, source, &own, reterr);
         if (err == CLOUTD_OK)
                 err = ctl_statement_read(ctl->conf, policy, ctl->account, ctl->account_len, hash, &statement,
                                          reterr);
         if (err == CLOUTD_OK) {
                 statement.source = source;
+                if (own != NULL && own->element[1]->type == REDIS_REPLY_STRING)
+                        statement.gaps = own->element[1]->str;
                 statement.current = current->type == REDIS_REPLY_STRING ? current->str : NULL;
                 err = ctl_statement_check(&statement, hash, reterr);
                 if (ctl->json)
@@ -493,6 +514,8 @@ static enum cloutd_err explain(struct ctl *ctl, const struct policy *policy, con
                 freeReplyObject(sources);
         if (current != NULL)
                 freeReplyObject(current);
+        if (own != NULL)
+                freeReplyObject(own);
         return err;
 }
 

@@ -16,12 +16,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CLAIM_WAIT_US   INT64_C(20000000)
-#define REVOKE_WAIT_US  INT64_C(6000000)
-#define STOP_WAIT_US    INT64_C(12000000)
-#define COMMIT_EVERY_US INT64_C(10000000)
-#define PROBE_EVERY_US  INT64_C(3000000)
-#define ROUND_MS        50
+#define CLAIM_WAIT_US    INT64_C(20000000)
+#define REVOKE_WAIT_US   INT64_C(6000000)
+#define STOP_WAIT_US     INT64_C(12000000)
+#define COMMIT_EVERY_US  INT64_C(10000000)
+#define PROBE_EVERY_US   INT64_C(1000000)
+#define ROUND_MS         50
+#define RESTART_AFTER_US INT64_C(1000000) /* the lanes say meanwhile where they have to read */
 
 void kafka_fail(struct kafka *kafka, enum cloutd_err code, const char *what)
 {
@@ -66,6 +67,10 @@ static void take_answer(struct kafka *kafka, const struct answer *answer)
         switch (answer->kind) {
         case ANSWER_CLAIMED:
                 place->claimed = true;
+                place->offset = answer->offset;
+                break;
+        case ANSWER_RESTART:
+                place->restart = kafka->restart = true;
                 place->offset = answer->offset;
                 break;
         case ANSWER_REVOKED: place->revoked = true; break;
@@ -190,7 +195,8 @@ static void hand_out(struct kafka *kafka, rd_kafka_topic_partition_list_t *list)
                  */
                 rd_kafka_queue_forward(place->queue, place->claimed ? place->lane->queue : NULL);
                 place->forwarded = place->claimed;
-                list->elems[i].offset = place->claimed ? place->offset : kafka->prejoin.starts[id];
+                /* the end is never out of range; forward_late() goes to the right place */
+                list->elems[i].offset = place->claimed ? place->offset : RD_KAFKA_OFFSET_END;
         }
         {
                 const rd_kafka_resp_err_t err = rd_kafka_assign(kafka->rk, list);
@@ -290,15 +296,70 @@ static void commit(struct kafka *kafka, bool last)
         rd_kafka_topic_partition_list_destroy(list);
 }
 
+/* Assign the same partitions again, those whose fetching has stopped at the offset that their lane asked for, the
+ * others where their lanes are. */
+static void restart_fetching(struct kafka *kafka)
+{
+        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(kafka->n_partitions);
+
+        kafka->restart = false;
+        kafka->restart_us = 0;
+        for (int i = 0; i < kafka->n_partitions; i++) {
+                struct partition_place *place = &kafka->places[i];
+                /* relaxed: an offset that is old by a moment is read again, and skipped */
+                const int64_t at = atomic_load_explicit(&kafka->telemetry->partitions[i].read_from,
+                                                        memory_order_relaxed);
+
+                if (!place->assigned)
+                        continue;
+                rd_kafka_topic_partition_list_add(list, kafka->conf->kafka_topic, i)->offset =
+                        place->restart   ? place->offset
+                        : place->claimed ? at
+                                         : RD_KAFKA_OFFSET_END;
+                place->restart = false;
+        }
+        if (list->cnt > 0) {
+                rd_kafka_resp_err_t err = rd_kafka_assign(kafka->rk, NULL);
+
+                if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+                        err = rd_kafka_assign(kafka->rk, list);
+                if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+                        kafka_fail(kafka, CLOUTD_EINTERNAL, rd_kafka_err2str(err));
+        }
+        rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* Brokers or topic were away: what is there now may be another log. */
+static void verify_all(struct kafka *kafka)
+{
+        for (int i = 0; i < kafka->n_partitions; i++)
+                if (kafka->places[i].assigned)
+                        give_order(kafka->places[i].lane, ORDER_VERIFY, i, 0);
+}
+
 static void probe(struct kafka *kafka)
 {
         const struct rd_kafka_metadata *metadata;
         const bool reachable = rd_kafka_metadata(kafka->rk, 0, kafka->topic, &metadata, PROBE_MS) ==
                                RD_KAFKA_RESP_ERR_NO_ERROR;
+        /* relaxed, all here: each stands for itself */
+        const bool was_reachable =
+                atomic_load_explicit(&kafka->telemetry->condition[CONDITION_KAFKA], memory_order_relaxed);
+        const bool was_there =
+                atomic_load_explicit(&kafka->telemetry->condition[CONDITION_TOPIC], memory_order_relaxed);
 
-        if (reachable)
+        if (reachable) {
+                const bool there = metadata->topics[0].err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+
                 rd_kafka_metadata_destroy(metadata);
-        /* relaxed: stands for itself */
+                atomic_store_explicit(&kafka->telemetry->condition[CONDITION_TOPIC], there,
+                                      memory_order_relaxed);
+                if (there && !(was_reachable && was_there))
+                        verify_all(kafka);
+                if (there && !was_there)
+                        /* librdkafka 2.0.2 does not take up a topic that was missing by itself */
+                        kafka->restart_us = clock_mono_us() + RESTART_AFTER_US;
+        }
         atomic_store_explicit(&kafka->telemetry->condition[CONDITION_KAFKA], reachable, memory_order_relaxed);
 }
 
@@ -310,10 +371,12 @@ static void note_ends(struct kafka *kafka)
                 if (kafka->places[i].assigned &&
                     rd_kafka_get_watermark_offsets(kafka->rk, kafka->conf->kafka_topic, i, &low, &high) ==
                             RD_KAFKA_RESP_ERR_NO_ERROR &&
-                    high >= 0)
+                    high >= 0) {
                         /* relaxed: stands for itself */
-                        atomic_store_explicit(&kafka->telemetry->partitions[i].end_offset, high,
-                                              memory_order_relaxed);
+                        if (high < atomic_exchange_explicit(&kafka->telemetry->partitions[i].end_offset, high,
+                                                            memory_order_relaxed))
+                                give_order(kafka->places[i].lane, ORDER_VERIFY, i, 0);
+                }
         }
 }
 
@@ -356,8 +419,7 @@ static void round_of_work(struct kafka *kafka)
                 static struct log_limit limit;
 
                 /* Partitions' messages go to the lanes: here come only the group's own troubles. */
-                if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-                    message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+                if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
                     message->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
                         kafka_fail(kafka, CLOUTD_EREFUSED, rd_kafka_message_errstr(message));
                 else
@@ -367,6 +429,8 @@ static void round_of_work(struct kafka *kafka)
         }
         take_answers(kafka);
         letters_poll(kafka->letters, now_us);
+        if (kafka->restart || (kafka->restart_us != 0 && now_us >= kafka->restart_us))
+                restart_fetching(kafka);
         note_ends(kafka);
         for (int i = 0; i < kafka->n_partitions; i++) {
                 const struct partition_place *place = &kafka->places[i];

@@ -29,6 +29,7 @@ struct partition_place {
         bool claimed;   /* the lane told where to read */
         bool forwarded; /* its messages go to the lane */
         bool revoked;
+        bool restart;      /* fetching has stopped: to be assigned again, at offset */
         unsigned finished; /* --until-end: rounds in which the lane said so */
         int64_t offset;
         int64_t committed;
@@ -65,11 +66,13 @@ struct kafka {
         bool closing;
         bool until_end;
         bool joined;
+        bool restart; /* of some place */
         bool (*should_stop)(void);
         bool failed; /* failed_code and failure say why */
         enum cloutd_err failed_code;
         struct errmsg failure;
         mono_us_t commit_us, probe_us;
+        mono_us_t restart_us; /* assign everything again then; 0: no need */
 };
 
 /* kafka.c */

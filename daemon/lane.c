@@ -141,9 +141,10 @@ static void order_assign(struct partition *p, int64_t start)
                  * claim. */
                 partition_move(p, PARTITION_OWNED, WHY_GIVEN_BACK);
                 p->at_end = false;
-                p->claim_answered = true;
+                p->claim_answered = false;
+                p->seek_wanted = true;
+                p->at_commit = !RULE(GIVEN_BACK_AT_R);
                 continuity_given_back(p);
-                answer(p, ANSWER_CLAIMED, RULE(GIVEN_BACK_AT_R) ? continuity_read_from(p) : AT_KAFKAS_COMMIT);
                 return;
         case PARTITION_STOPPED: answer(p, ANSWER_CLAIMED, p->next); return;
         default:

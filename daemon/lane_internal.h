@@ -156,6 +156,8 @@ struct partition {
         mono_us_t stop_deadline_us;
         mono_us_t watch_due_us;
         bool seek_wanted;    /* drop what comes until the log has gone to `next` */
+        bool range_known;    /* that the log reaches there was asked just now */
+        bool at_commit;      /* a rule was left out: read there instead */
         bool claim_answered; /* the control thread knows where to read */
         bool first_claim;    /* the claim found no low */
 
@@ -178,7 +180,7 @@ struct partition {
         bool log_seen; /* since the claim, something was read that fits */
         enum doubt {
                 DOUBT_NONE,
-                DOUBT_RANGE,   /* the broker says that there is no such offset */
+                DOUBT_RANGE,   /* whether there is such an offset */
                 DOUBT_MISSING, /* the expected record did not come */
                 DOUBT_ANOTHER  /* another one came in its place */
         } doubt;

@@ -22,6 +22,13 @@ static bool env_seek(void *ctx, int32_t partition, int64_t offset)
         /* By the thread that polls, between two batches: what was fetched before is outdated from here on. */
         const rd_kafka_resp_err_t err = rd_kafka_seek(kafka->topic, partition, offset, SEEK_MS);
 
+        if (err == RD_KAFKA_RESP_ERR__STATE) {
+                /* After an offset out of range nothing is fetched any more, and only an assignment begins anew. */
+                const struct answer answer = {ANSWER_RESTART, partition, offset};
+
+                CHECK(ring_put_spsc(&kafka->places[partition].lane->answers, &answer));
+                return true;
+        }
         if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
                 log_line(LOG_LEVEL_DEBUG, "seek", "partition", "%d", partition, "offset", "%" PRId64, offset,
                          "why", "%s", rd_kafka_err2str(err), NULL);

@@ -98,6 +98,11 @@ static void publish(const struct partition *p)
 {
         /* relaxed: each figure stands for itself */
         atomic_store_explicit(&p->telemetry->next_offset, p->next, memory_order_relaxed);
+        atomic_store_explicit(&p->telemetry->read_from,
+                              p->phase == PARTITION_STOPPED && stop_is_of_log(p->stopped.cause)
+                                      ? p->stopped.end
+                                      : continuity_read_from(p),
+                              memory_order_relaxed);
         atomic_store_explicit(&p->telemetry->low, p->low, memory_order_relaxed);
         atomic_store_explicit(&p->telemetry->last_record_ms, p->now_next == 0 ? -1 : p->now_next,
                               memory_order_relaxed);
@@ -401,16 +406,8 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
         partition_move(p, PARTITION_OWNED, WHY_CLAIMED);
         log_line(LOG_LEVEL_INFO, "partition claimed", "topic", "%s", p->lane->shared->conf->kafka_topic,
                  "partition", "%d", p->id, "low", "%" PRId64, p->low, "epoch", "%" PRId64, p->epoch, NULL);
-        if (p->claim_answered) {
-                p->seek_wanted = true;
-        } else {
-                const struct answer answer = {ANSWER_CLAIMED, p->id,
-                                              RULE(READ_FROM_LOW) ? continuity_read_from(p)
-                                                                  : AT_KAFKAS_COMMIT};
-
-                p->claim_answered = true;
-                p->lane->env->answer(p->lane->env->ctx, &answer);
-        }
+        p->seek_wanted = true; /* once it is known that the log reaches there */
+        p->at_commit = !RULE(READ_FROM_LOW);
 }
 
 void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low)
@@ -583,9 +580,6 @@ void partition_step(struct partition *p)
                 return;
         if (RULE(CLAIM_AGAIN) && p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
                 partition_move(p, PARTITION_UNCLAIMED, WHY_WAITED);
-        if (p->seek_wanted && p->phase == PARTITION_OWNED &&
-            lane->env->seek(lane->env->ctx, p->id, continuity_read_from(p)))
-                p->seek_wanted = false;
         continuity_step(p);
         if (partition_writes(p)) {
                 measure_rate(p);

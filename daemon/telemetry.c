@@ -745,6 +745,7 @@ static const char *const condition_reasons[CONDITION_COUNT] = {
                 "the consumer group has given no assignment yet; if this lasts, see whether kafka.topic "
                 "exists and the user may join kafka.group",
         [CONDITION_KAFKA] = "no Kafka broker is reachable: see kafka.brokers, and whether they run",
+        [CONDITION_TOPIC] = "Kafka says that there is no such topic any more: see kafka.topic",
         [CONDITION_DEAD_LETTERS] =
                 "rejected events cannot be delivered: see that kafka.dead_letter_topic exists and "
                 "may be written to",

@@ -56,7 +56,8 @@ enum answer_kind {
         ANSWER_REVOKED,  /* offset: all below is in Redis */
         ANSWER_FINISHED, /* READ_TO was reached and acknowledged */
         ANSWER_STOPPED,
-        ANSWER_REFUSED /* the partition is stopped for good: configuration that does not match what is in
+        ANSWER_RESTART, /* fetching has stopped; begin it again at offset */
+        ANSWER_REFUSED  /* the partition is stopped for good: configuration that does not match what is in
                           Redis */
 };
 struct answer {
@@ -68,7 +69,7 @@ struct answer {
 struct redis_link;
 struct lane_env {
         void *ctx;
-        /* Let the log go on at @offset; everything fetched before comes no more.  False: try again. */
+        /* Let the log go on at @offset, which it has; everything fetched before comes no more.  False: try again. */
         bool (*seek)(void *ctx, int32_t partition, int64_t offset);
         void (*answer)(void *ctx, const struct answer *answer);
         /* Where the log begins and ends, asked just now; may take a second.  False: try again. */

@@ -98,6 +98,7 @@ struct partition_telemetry {
         alignas(64) _Atomic int phase; /* enum partition_phase */
         _Atomic int lane;
         _Atomic int64_t next_offset;    /* the next record to count (R), -1 unknown */
+        _Atomic int64_t read_from;      /* where the log is to be read from, should fetching begin anew */
         _Atomic int64_t low;            /* all below is in Redis, -1 unknown */
         _Atomic int64_t end_offset;     /* the log's end as last heard, -1 unknown */
         _Atomic int64_t last_record_ms; /* time of the last record counted, -1 none */
@@ -113,6 +114,7 @@ struct partition_telemetry {
 enum condition {
         CONDITION_JOINED,       /* the group has given us an assignment, perhaps an empty one */
         CONDITION_KAFKA,        /* a broker is reachable */
+        CONDITION_TOPIC,        /* the topic is there */
         CONDITION_DEAD_LETTERS, /* the dead-letter topic takes what we send */
         CONDITION_SALT,         /* no opt-out waits for a salt */
         CONDITION_SERVER,       /* Redis is a master that evicts nothing */

@@ -131,8 +131,8 @@ class Kafka:
         assert done.returncode == 0, done.stderr.decode()
         return [line.split(b"\t") for line in done.stdout.splitlines()]
 
-    def create(self, topic, partitions):
-        self._topic("create", topic, partitions)
+    def create(self, topic, partitions, *properties):
+        self._topic("create", topic, partitions, *properties)
 
     def grow(self, topic, partitions):
         self._topic("grow", topic, partitions)
@@ -140,10 +140,16 @@ class Kafka:
     def delete(self, topic):
         self._topic("delete", topic)
 
-    def write(self, topic, records):
+    def cut(self, topic, partition, offset):
+        """Delete what lies before @offset."""
+        self._topic("cut", topic, partition, offset)
+
+    def write(self, topic, records, transaction=None):
+        """In a @transaction that ends with commit or abort."""
         lines = [b"%d\t%d\t%b\t%b" % (record.partition, record.time_ms, _escape(record.key), _escape(record.value))
                  for record in records]
-        self._topic("write", topic, input=b"\n".join(lines) + b"\n" if lines else b"")
+        self._topic(*(["transact", topic, transaction] if transaction else ["write", topic]),
+                    input=b"\n".join(lines) + b"\n" if lines else b"")
 
     def read(self, topic):
         """[(partition, offset, time_ms, key, value, {header: value})]"""

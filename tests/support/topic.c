@@ -5,6 +5,8 @@
  *   topic BROKERS grow TOPIC PARTITIONS                     so many altogether
  *   topic BROKERS delete TOPIC
  *   topic BROKERS write TOPIC < LINES     PARTITION \t TIMESTAMP \t KEY \t VALUE
+ *   topic BROKERS transact TOPIC commit|abort < LINES      the same in one transaction
+ *   topic BROKERS cut TOPIC PARTITION OFFSET               what lies before is deleted
  *   topic BROKERS read TOPIC > LINES      PARTITION \t OFFSET \t TIMESTAMP \t KEY \t VALUE [\t NAME=HEADER]...
  *   topic BROKERS ends TOPIC > LINES      PARTITION \t FIRST \t END
  *   topic BROKERS committed TOPIC GROUP > LINES    PARTITION \t OFFSET (-1001: none)
@@ -128,6 +130,14 @@ static void connect_producer(const char *brokers)
                 {"queue.buffering.max.messages", "500000"},
                 {"message.max.bytes", "10000000"},
         };
+
+        connect_to(brokers, RD_KAFKA_PRODUCER, properties, sizeof properties / sizeof properties[0]);
+}
+
+static void connect_transactional(const char *brokers)
+{
+        static const struct property properties[] = {
+                {"transactional.id", "topic"}, {"linger.ms", "5"}, {"log_level", "3"}};
 
         connect_to(brokers, RD_KAFKA_PRODUCER, properties, sizeof properties / sizeof properties[0]);
 }
@@ -273,6 +283,35 @@ static void delete_topic(const char *topic)
                 rd_kafka_poll(rk, 20);
 }
 
+static void cut_topic(const char *topic, int32_t partition, int64_t offset)
+{
+        rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+        rd_kafka_topic_partition_list_t *before = rd_kafka_topic_partition_list_new(1);
+        const rd_kafka_topic_partition_list_t *cut;
+        rd_kafka_DeleteRecords_t *order;
+        rd_kafka_event_t *event;
+
+        rd_kafka_topic_partition_list_add(before, topic, partition)->offset = offset;
+        order = rd_kafka_DeleteRecords_new(before);
+        rd_kafka_DeleteRecords(rk, &order, 1, NULL, queue);
+        event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
+        if (event == NULL)
+                die("admin", "no answer");
+        check(rd_kafka_event_error(event), rd_kafka_event_error_string(event));
+        cut = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(event));
+        check(cut->elems[0].err, "cut");
+        rd_kafka_event_destroy(event);
+        rd_kafka_DeleteRecords_destroy(order);
+        rd_kafka_topic_partition_list_destroy(before);
+        rd_kafka_queue_destroy(queue);
+}
+
+static void check_error(rd_kafka_error_t *error, const char *what)
+{
+        if (error != NULL)
+                die(what, rd_kafka_error_string(error));
+}
+
 static void write_record(const char *topic, char *line)
 {
         char *fields[4] = {line};
@@ -410,6 +449,17 @@ int main(int argc, char **argv)
         } else if (strcmp(command, "write") == 0) {
                 connect_producer(argv[1]);
                 write_topic(topic);
+        } else if (strcmp(command, "transact") == 0 && argc == 5) {
+                connect_transactional(argv[1]);
+                check_error(rd_kafka_init_transactions(rk, TIMEOUT_MS), "init");
+                check_error(rd_kafka_begin_transaction(rk), "begin");
+                write_topic(topic);
+                check_error(strcmp(argv[4], "commit") == 0 ? rd_kafka_commit_transaction(rk, TIMEOUT_MS)
+                                                           : rd_kafka_abort_transaction(rk, TIMEOUT_MS),
+                            argv[4]);
+        } else if (strcmp(command, "cut") == 0 && argc == 6) {
+                connect_producer(argv[1]);
+                cut_topic(topic, (int32_t)strtol(argv[4], NULL, 10), strtoll(argv[5], NULL, 10));
         } else if (strcmp(command, "read") == 0) {
                 connect_consumer(argv[1], "topic");
                 read_topic(topic);
@@ -420,7 +470,8 @@ int main(int argc, char **argv)
                 connect_consumer(argv[1], argv[4]);
                 print_committed(topic);
         } else {
-                fputs("usage: topic BROKERS create|grow|delete|write|read|ends|committed TOPIC ...\n",
+                fputs("usage: topic BROKERS create|grow|delete|write|transact|cut|read|ends|committed TOPIC "
+                      "...\n",
                       stderr);
                 return 64;
         }

@@ -452,7 +452,7 @@ Test(ctl, a_statement_counts_what_the_state_has_and_equals_the_score)
                      "\"total\":36,\"in_redis\":36}],\"equal\":true,"
                      "\"policy\":{\"version\":\"00000000000000aa\",\"current\":\"00000000000000aa\","
                      "\"file\":\"00000000000000aa\"},"
-                     "\"position\":{\"source\":\"a:topic:3\",\"offset\":4711,\"generation\":1},"
+                     "\"position\":{\"source\":\"a:topic:3\",\"offset\":4711,\"generation\":1,\"gap\":null},"
                      "\"at\":1718000000000,\"next\":null}\n"));
 }
 

@@ -443,6 +443,7 @@ Test(telemetry, each_condition_alone_keeps_it_from_being_ready)
         static const char *const words[CONDITION_COUNT] = {
                 [CONDITION_JOINED] = "kafka.group",
                 [CONDITION_KAFKA] = "kafka.brokers",
+                [CONDITION_TOPIC] = "kafka.topic",
                 [CONDITION_DEAD_LETTERS] = "kafka.dead_letter_topic",
                 [CONDITION_SALT] = "optout_salt_file",
                 [CONDITION_SERVER] = "noeviction",
