@@ -22,19 +22,21 @@
 #include "rules.h"
 
 #define REVOKE_FLUSH_US INT64_C(5000000)
-#define CHUNK_WRITES    512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
-#define CHUNK_LOADS     512
-#define CHUNK_BYTES     ((size_t)4 << 20) /* who leaves after a rollback takes thousands of commands */
-#define FIRE_EDGES      4096              /* edges looked at in one go: three days of 24h/1h and 90d/1d */
-#define FIRE_PENDING    4096 /* accounts that an edge may have under way: fresh flushes go first */
-#define FIRE_EVERY_US   INT64_C(100000)
-#define SAMPLES         64
-#define BACKOFF_US      INT64_C(250000)  /* after an error of Redis's */
-#define WATCH_EVERY_US  INT64_C(1000000) /* each own key is looked at, at the least */
-#define OWN_REPLIES     9 /* token epoch seq low f host pid resume gen: of the HMGET in the tail */
-#define TOKEN_LEN       32
-#define SALTED_LEN      16 /* bytes of a salted hash */
-#define BATCH_EVENTS    64
+#ifndef CHUNK_WRITES     /* the simulator has smaller ones */
+#define CHUNK_WRITES 512 /* accounts written by one EXEC: holds Redis for about 1.2 ms */
+#define CHUNK_LOADS  512
+#define FIRE_EDGES   4096 /* edges looked at in one go: three days of 24h/1h and 90d/1d */
+#endif
+#define CHUNK_BYTES    ((size_t)4 << 20) /* who leaves after a rollback takes thousands of commands */
+#define FIRE_PENDING   4096 /* accounts that an edge may have under way: fresh flushes go first */
+#define FIRE_EVERY_US  INT64_C(100000)
+#define SAMPLES        64
+#define BACKOFF_US     INT64_C(250000)  /* after an error of Redis's */
+#define WATCH_EVERY_US INT64_C(1000000) /* each own key is looked at, at the least */
+#define OWN_REPLIES    9 /* token epoch seq low f host pid resume gen: of the HMGET in the tail */
+#define TOKEN_LEN      32
+#define SALTED_LEN     16 /* bytes of a salted hash */
+#define BATCH_EVENTS   64
 
 /* An event as the counting pass needs it. */
 enum act { ACT_COUNT, ACT_OPTOUT, ACT_OPTIN };

@@ -5,8 +5,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define REGION_BYTES   ((size_t)2 << 20)
-#define SLAB_BYTES     ((size_t)64 << 10)
+#ifndef REGION_BYTES /* the simulator has smaller ones */
+#define REGION_BYTES ((size_t)2 << 20)
+#define SLAB_BYTES   ((size_t)64 << 10)
+#endif
 #define SLAB_RECORDS   (SLAB_BYTES / sizeof(struct record))
 #define SLABS_MAX      (UINT32_MAX / SLAB_RECORDS) /* so that a record number fits 32 bits */
 #define INDEX_BITS_MIN 10

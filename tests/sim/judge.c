@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* judge.c - is what Redis and memory hold right, after every transaction and at the end?
+ *
+ *   an account in Redis    is f of its events up to its position, and of all below `low`; nothing takes it back while
+ *                          Redis does not go back
+ *   an account in memory   is f of its events up to its position, and of all below R
+ *   boards                 whoever is at or above the floor (and the floor before an open sweep) is on the board, and
+ *                          every member has the points of its hash
+ *   at the end             every field of every account, the first K of every board, nobody who left is named
+ *
+ * Only what a transaction touched is looked at. */
+#include "cloutd/state.h"
+#include "world.h"
+#include <openssl/hmac.h>
+#include <unistd.h>
+
+#define SALT "a salt that only tests have"
+
+#define TAG_OWN    100
+#define TAG_GONE   200
+#define TAG_OPTOUT 300
+#define TAG_TOP    400
+
+static char names[ACCOUNTS][ACCOUNT_ID_MAX + 1];
+static uint64_t hashes[ACCOUNTS];
+static uint8_t salted[ACCOUNTS][SALTED_LEN];
+
+/* What was seen last, for each server. */
+static struct seen {
+        int64_t pos[ACCOUNTS];
+        wall_ms_t at[ACCOUNTS];
+        int64_t low[PARTITIONS];
+} seen[2];
+
+const char *judge_name(int account)
+{
+        return names[account];
+}
+
+static int account_of_name(const char *name, size_t len)
+{
+        for (int a = 0; a < ACCOUNTS; a++)
+                if (strlen(names[a]) == len && memcmp(names[a], name, len) == 0)
+                        return a;
+        return -1;
+}
+
+static bool starts(const char **name, size_t *len, const char *with)
+{
+        const size_t n = strlen(with);
+
+        if (*len < n || memcmp(*name, with, n) != 0)
+                return false;
+        *name += n;
+        *len -= n;
+        return true;
+}
+
+int judge_tag(const char *name, size_t len)
+{
+        if (starts(&name, &len, "clout:a:"))
+                return account_of_name(name, len);
+        if (starts(&name, &len, "clout:own:t:"))
+                return TAG_OWN + name[0] - '0';
+        if (starts(&name, &len, "clout:gone:t:"))
+                return TAG_GONE + name[0] - '0';
+        if (starts(&name, &len, "clout:optout:t:"))
+                return TAG_OPTOUT + name[0] - '0';
+        if (starts(&name, &len, "clout:top:"))
+                return TAG_TOP;
+        return -1;
+}
+
+static const struct key *key_of(const struct server *server, const char *kind, const char *name)
+{
+        char key[300];
+        const int n = snprintf(key, sizeof key, "clout:%s%s", kind, name);
+
+        return server_key(server, key, (size_t)n);
+}
+
+static const struct key *key_of_partition(const struct server *server, const char *kind, int p)
+{
+        const char digit[2] = {(char)('0' + p), '\0'};
+
+        return key_of(server, kind, digit);
+}
+
+/* The account's score at @at when all messages below @end have been counted. */
+static void judged(const struct world *world, int account, int64_t end, wall_ms_t at,
+                   struct story_score *score)
+{
+        const struct message *log = world->log[account_partition(world, account)];
+
+        memset(score, 0, sizeof *score);
+        for (int i = 0; i < world->n_events_of[account]; i++) {
+                const int m = world->events_of[account][i].message;
+
+                if (m >= end)
+                        break;
+                story_count(world->conf, log[m].story.record_ms,
+                            &log[m].story.events[world->events_of[account][i].line], hashes[account], at,
+                            score);
+        }
+        story_points(world->conf, world->policy, score);
+}
+
+static int server_index(const struct world *world, const struct server *server)
+{
+        return server == world->servers[1];
+}
+
+static bool state_of(const struct world *world, const struct key *key, int account, struct state *ret_state)
+{
+        char field[16];
+        const struct item *item;
+
+        (void)snprintf(field, sizeof field, "_s%d", account_partition(world, account) + 1);
+        item = key_item(key, field, strlen(field));
+        return item != NULL && state_unpack((const uint8_t *)item->value.at, item->value.len, hashes[account],
+                                            ret_state) == CLOUTD_OK;
+}
+
+static void compare(struct world *world, const struct key *key, int account, const struct story_score *score,
+                    const char *when)
+{
+        const struct conf *conf = world->conf;
+        char cells[100];
+        const struct item *item;
+
+        for (size_t w = 0; w <= conf->n_windows; w++)
+                if (key_integer(key, story_window(conf, w), INT64_MIN) != score->points[w])
+                        world_fail(world, "score: %s, %s of account %d is %" PRId64 ", should be %" PRId64,
+                                   when, story_window(conf, w), account,
+                                   key_integer(key, story_window(conf, w), -1), score->points[w]);
+        if (key_integer(key, "score", INT64_MIN) != score->points[conf->headline])
+                world_fail(world, "score: %s, score of account %d is %" PRId64 ", should be %" PRId64, when,
+                           account, key_integer(key, "score", -1), score->points[conf->headline]);
+        (void)snprintf(cells, sizeof cells, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64,
+                       score->counts[conf->headline][0], score->counts[conf->headline][1],
+                       score->counts[conf->headline][2], score->counts[conf->headline][3]);
+        item = key_item(key, "cells", 5);
+        if (item == NULL || item->value.len != strlen(cells) ||
+            memcmp(item->value.at, cells, item->value.len) != 0)
+                world_fail(world, "score: %s, cells of account %d are %.*s, should be %s", when, account,
+                           item != NULL ? (int)item->value.len : 0, item != NULL ? item->value.at : "",
+                           cells);
+}
+
+static void check_account(struct world *world, struct server *server, int account)
+{
+        const int p = account_partition(world, account);
+        const struct key *own = key_of_partition(server, "own:t:", p);
+        const struct key *key = key_of(server, "a:", names[account]);
+        const struct key *gone = key_of_partition(server, "gone:t:", p);
+        const struct key *optout = key_of_partition(server, "optout:t:", p);
+        const bool is_out = key_item(optout, (const char *)salted[account], SALTED_LEN) != NULL;
+        const int64_t low = key_integer(own, "low", 0);
+        struct seen *before = &seen[server_index(world, server)];
+        struct story_score score;
+
+        if (key != NULL && key->spoiled)
+                return;
+        if (key != NULL) {
+                struct state state;
+
+                if (!state_of(world, key, account, &state))
+                        world_fail(world, "state: of account %d cannot be read", account);
+                judged(world, account, state.pos + 1 > low ? state.pos + 1 : low, state.at, &score);
+                if (score.left || is_out)
+                        world_fail(world,
+                                   "left: account %d left by offset %" PRId64 " and low %" PRId64
+                                   ", and has a hash",
+                                   account, state.pos, low);
+                compare(world, key, account, &score, "after a transaction");
+                if (state.pos < before->pos[account])
+                        world_fail(world, "back: account %d was at %" PRId64 ", is at %" PRId64, account,
+                                   before->pos[account], state.pos);
+                if (state.at < before->at[account])
+                        world_fail(world, "back: account %d was of %" PRId64 " ms, is of %" PRId64 " ms",
+                                   account, before->at[account], state.at);
+                before->pos[account] = state.pos;
+                before->at[account] = state.at;
+        } else {
+                char digits[ACCOUNTS];
+                const struct item *entry = key_item(gone, (const char *)salted[account], SALTED_LEN);
+                int64_t end = low;
+
+                (void)digits;
+                if (entry != NULL && strtoll(entry->value.at, NULL, 10) + 1 > end)
+                        end = strtoll(entry->value.at, NULL, 10) + 1;
+                judged(world, account, end, world->wall_ms, &score);
+                if (score.left != is_out)
+                        world_fail(world, "left: account %d %s by offset %" PRId64 ", Redis says otherwise",
+                                   account, score.left ? "left" : "had not left", end - 1);
+                if (!score.left && !story_is_zero(&score))
+                        world_fail(world, "missing: account %d with events below %" PRId64, account, end);
+                before->pos[account] = -1;
+                before->at[account] = 0;
+        }
+}
+
+/* ---- boards ---- */
+
+struct place {
+        bool set;
+        int64_t points;
+        const char *member; /* NULL: points alone */
+        size_t len;
+};
+
+static struct place place_of(const struct key *own, const char *kind, const char *window)
+{
+        char field[40];
+        const struct item *item;
+        struct place place = {0};
+        char *end;
+
+        (void)snprintf(field, sizeof field, "%s%s", kind, window);
+        item = key_item(own, field, strlen(field));
+        if (item == NULL || item->value.len == 0)
+                return place;
+        place.set = true;
+        place.points = strtoll(item->value.at, &end, 10);
+        if (*end == ':') {
+                place.member = end + 1;
+                place.len = (size_t)(item->value.at + item->value.len - end - 1);
+        }
+        return place;
+}
+
+static bool at_or_above(int64_t points, const char *name, const struct place *place)
+{
+        const size_t len = strlen(name);
+        int c;
+
+        if (!place->set)
+                return true;
+        if (points != place->points || place->member == NULL)
+                return points >= place->points;
+        c = memcmp(name, place->member, len < place->len ? len : place->len);
+        return c > 0 || (c == 0 && len >= place->len);
+}
+
+static void check_boards(struct world *world, struct server *server)
+{
+        for (size_t w = 0; w <= world->conf->n_windows; w++) {
+                const char *window = story_window(world->conf, w);
+                const struct key *board = key_of(server, "top:", window);
+
+                for (int p = 0; p < world->profile->n_partitions; p++) {
+                        const struct key *own = key_of_partition(server, "own:t:", p);
+                        const struct place floor = place_of(own, "floor:", window);
+                        const struct place sweep = place_of(own, "sweep:", window);
+
+                        for (int a = p; a < world->profile->n_accounts; a += world->profile->n_partitions) {
+                                const struct key *key = key_of(server, "a:", names[a]);
+                                const int64_t points = key_integer(key, window, 0);
+                                const struct item *member = key_item(board, names[a], strlen(names[a]));
+
+                                if (member != NULL && (key == NULL || (int64_t)member->score != points))
+                                        world_fail(
+                                                world,
+                                                "board: %s has account %d with %.0f, its hash says %" PRId64,
+                                                window, a, member->score, points);
+                                if (member == NULL && points > 0 && at_or_above(points, names[a], &floor) &&
+                                    at_or_above(points, names[a], &sweep))
+                                        world_fail(world,
+                                                   "board: %s lacks account %d with %" PRId64
+                                                   ", the floor is %" PRId64 ", before the sweep %" PRId64,
+                                                   window, a, points, floor.set ? floor.points : 0,
+                                                   sweep.set ? sweep.points : 0);
+                        }
+                }
+        }
+}
+
+static void compare_boards(struct world *world, const char *when)
+{
+        const struct server *server = world->servers[world->primary];
+
+        for (size_t w = 0; w <= world->conf->n_windows; w++) {
+                const char *window = story_window(world->conf, w);
+                const struct key *board = key_of(server, "top:", window);
+                bool taken[ACCOUNTS] = {false};
+
+                for (int64_t rank = 0; rank < world->conf->boards_size; rank++) {
+                        const struct item *member = key_ranked(board, rank);
+                        int64_t best_points = 0;
+                        int best = -1;
+
+                        for (int a = 0; a < world->profile->n_accounts; a++) {
+                                struct story_score score;
+                                const int p = account_partition(world, a);
+
+                                judged(world, a, world->n_log[p], world->wall_ms, &score);
+                                if (taken[a] || score.points[w] <= 0)
+                                        continue;
+                                if (best < 0 || story_place_cmp(score.points[w], names[a], best_points,
+                                                                names[best]) < 0) {
+                                        best = a;
+                                        best_points = score.points[w];
+                                }
+                        }
+                        if (best < 0) {
+                                if (member != NULL)
+                                        world_fail(world,
+                                                   "board: %s, %s place %" PRId64 " is %s, should be empty",
+                                                   when, window, rank + 1, member->name.at);
+                                break;
+                        }
+                        taken[best] = true;
+                        if (member == NULL || account_of_name(member->name.at, member->name.len) != best ||
+                            (int64_t)member->score != best_points)
+                                world_fail(world,
+                                           "board: %s, %s place %" PRId64
+                                           " is %s, should be account %d with %" PRId64,
+                                           when, window, rank + 1, member != NULL ? member->name.at : "empty",
+                                           best, best_points);
+                }
+        }
+}
+
+/* ---- after a transaction ---- */
+
+static void say_touched(const struct world *world, const struct server *server, const struct client *client)
+{
+        const struct node *node = client != NULL ? client->ctx : NULL;
+
+        if (!world->trace)
+                return;
+        (void)fprintf(stderr, "  server %d, transaction %zu of node %d:", server_index(world, server),
+                      server->log.n, node != NULL ? node->number : -1);
+        for (unsigned i = 0; i < server->n_touched; i++) {
+                const int tag = server->touched[i];
+
+                if (tag >= TAG_OWN && tag < TAG_GONE) {
+                        const struct key *own = key_of_partition(server, "own:t:", tag - TAG_OWN);
+
+                        (void)fprintf(stderr, " own %d (epoch %" PRId64 " seq %" PRId64 " low %" PRId64 ")",
+                                      tag - TAG_OWN, key_integer(own, "epoch", -1),
+                                      key_integer(own, "seq", -1), key_integer(own, "low", -1));
+                } else if (tag >= 0 && tag < ACCOUNTS) {
+                        const struct key *key = key_of(server, "a:", names[tag]);
+                        struct state state = {.pos = -1};
+
+                        if (key != NULL)
+                                (void)state_of(world, key, tag, &state);
+                        (void)fprintf(stderr, " account %d%s (pos %" PRId64 ", all %" PRId64 ")", tag,
+                                      key == NULL ? " gone" : "", state.pos, key_integer(key, "all", 0));
+                }
+        }
+        (void)fputc('\n', stderr);
+}
+
+void judge_executed(struct server *server, struct client *client)
+{
+        struct world *world = world_running;
+        struct seen *before = &seen[server_index(world, server)];
+        uint64_t accounts = 0;
+        bool boards = false;
+
+        say_touched(world, server, client);
+        for (unsigned i = 0; i < server->n_touched; i++) {
+                const int tag = server->touched[i];
+
+                if (tag >= 0 && tag < ACCOUNTS) {
+                        accounts |= UINT64_C(1) << tag;
+                        boards = true;
+                } else if (tag >= TAG_GONE && tag < TAG_TOP) {
+                        for (int a = tag % 100; a < world->profile->n_accounts;
+                             a += world->profile->n_partitions)
+                                accounts |= UINT64_C(1) << a;
+                } else if (tag >= TAG_OWN && tag < TAG_GONE) {
+                        const int p = tag - TAG_OWN;
+                        const int64_t low = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
+
+                        for (int64_t m = before->low[p]; m < low && m < world->n_log[p]; m++) {
+                                for (int e = 0; e < world->log[p][m].story.n; e++)
+                                        accounts |= UINT64_C(1) << world->log[p][m].story.events[e].account;
+                                if (world->log[p][m].bad && !(world->letter_sent[p][m / 64] >> m % 64 & 1))
+                                        world_fail(world,
+                                                   "letters: low %" PRId64 " has passed offset %" PRId64
+                                                   ", which was rejected and not delivered",
+                                                   low, m);
+                        }
+                        before->low[p] = low;
+                        boards = true;
+                } else if (tag == TAG_TOP) {
+                        boards = true;
+                }
+        }
+        if (!RULE(BOARD_NO_CAP) && boards && world->conf->boards_size > 0)
+                for (size_t w = 0; w <= world->conf->n_windows; w++) {
+                        char command[100];
+                        struct server quiet =
+                                *server; /* what a daemon that trims would do, in the same EXEC */
+
+                        (void)quiet;
+                        (void)snprintf(command, sizeof command, "zremrangebyrank clout:top:%s 0 %" PRId64,
+                                       story_window(world->conf, w), -4 * world->conf->boards_size - 1);
+                        server->executed = NULL;
+                        server_do(server, command);
+                        server->executed = judge_executed;
+                }
+        for (int a = 0; a < world->profile->n_accounts; a++)
+                if (accounts >> a & 1)
+                        check_account(world, server, a);
+        if (boards && world->conf->boards_size > 0 && !world->boards_doubtful)
+                check_boards(world, server);
+}
+
+void judge_went_back(struct world *world, struct server *server)
+{
+        struct seen *now = &seen[server_index(world, server)];
+
+        for (int a = 0; a < ACCOUNTS; a++) {
+                now->pos[a] = -1;
+                now->at[a] = 0;
+        }
+        for (int p = 0; p < world->profile->n_partitions; p++)
+                now->low[p] = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
+}
+
+/* ---- memory ---- */
+
+static void check_resident(struct world *world, struct node *node, struct partition *p, struct record *record)
+{
+        const struct cold *cold = record->cold;
+        char buf[RECORD_TAIL];
+        const int account = account_of_name(record_id(p->table, record, buf), record->id_len);
+        const int64_t end = (int64_t)record_load(&record->pos);
+        struct story_score score;
+        struct tally tally;
+
+        if (account < 0)
+                world_fail(world, "memory: an unknown account is resident");
+        judged(world, account, end > p->next ? end : p->next, node->lane->now_ms, &score);
+        if (score.left != ((record->flags & RECORD_LEFT) != 0))
+                world_fail(world, "memory: account %d %s by offset %" PRId64 ", node %d says otherwise",
+                           account, score.left ? "left" : "had not left", end - 1, node->number);
+        if (score.left)
+                return;
+        history_tally(node->lane->scoring, record->place, cold_history(cold), cold->history_len,
+                      node->lane->now_ms, &tally);
+        for (unsigned c = 0; c < STORY_CELLS; c++)
+                if (tally.counts[world->conf->n_windows][c] + record_counter(record, c) !=
+                    score.counts[world->conf->n_windows][c])
+                        world_fail(world,
+                                   "memory: account %d of node %d is at %" PRId64 ", R is %" PRId64
+                                   ", cell %u holds %" PRId64 ", should be %" PRId64,
+                                   account, node->number, end - 1, p->next, c,
+                                   tally.counts[world->conf->n_windows][c] + record_counter(record, c),
+                                   score.counts[world->conf->n_windows][c]);
+}
+
+void judge_memory(struct world *world, struct node *node)
+{
+        for (struct partition *p = node->lane->partitions; p != NULL; p = p->sibling)
+                for (uint32_t number = 1; number < table_end(p->table); number++) {
+                        struct record *record = table_record(p->table, number);
+
+                        if (record_phase(record) == RECORD_CLEAN || record_phase(record) == RECORD_DIRTY)
+                                check_resident(world, node, p, record);
+                }
+}
+
+/* ---- the end ---- */
+
+static void nobody_is_named(struct world *world, int account)
+{
+        const struct server *server = world->servers[world->primary];
+        const char *name = names[account];
+        const size_t len = strlen(name);
+
+        for (uint32_t i = 0; i < server->n_slots; i++) {
+                const struct key *key = &server->keys[i];
+
+                if (!key->used)
+                        continue;
+                if (memmem(key->name.at, key->name.len, name, len) != NULL)
+                        world_fail(world, "named: account %d left, and there is %s", account, key->name.at);
+                for (uint32_t j = 0; j < key->n_slots; j++)
+                        if (key->items[j].used &&
+                            (memmem(key->items[j].name.at, key->items[j].name.len, name, len) != NULL ||
+                             memmem(key->items[j].value.at, key->items[j].value.len, name, len) != NULL))
+                                world_fail(world, "named: account %d left, and is in %s", account,
+                                           key->name.at);
+        }
+}
+
+void judge_end(struct world *world, const char *when)
+{
+        struct server *server = world->servers[world->primary];
+
+        for (int a = 0; a < world->profile->n_accounts; a++) {
+                const int p = account_partition(world, a);
+                const struct key *key = key_of(server, "a:", names[a]);
+                struct story_score score;
+
+                check_account(world, server, a);
+                judged(world, a, world->n_log[p], world->wall_ms, &score);
+                if (score.left) {
+                        nobody_is_named(world, a);
+                        continue;
+                }
+                if (key == NULL) {
+                        if (!story_is_zero(&score))
+                                world_fail(world, "missing: %s, account %d has no hash", when, a);
+                        continue;
+                }
+                compare(world, key, a, &score, when);
+                if (key_integer(key, "next", INT64_MAX) <= world->wall_ms)
+                        world_fail(world, "next: %s, of account %d it has passed", when, a);
+        }
+        if (world->conf->boards_size > 0) {
+                check_boards(world, server);
+                compare_boards(world, when);
+        }
+}
+
+/* ---- once ---- */
+
+void judge_begin(struct world *world)
+{
+        static const struct conf_window windows[] = {
+                {.name = "2h", .length_ms = 2 * HOUR_MS, .bucket_ms = HOUR_MS},
+                {.name = "4h", .length_ms = 4 * HOUR_MS, .bucket_ms = 2 * HOUR_MS},
+        };
+        struct conf *conf = world->conf;
+
+        conf->n_windows = (size_t)world->profile->layout;
+        memcpy(conf->windows, windows, conf->n_windows * sizeof *windows);
+        conf->headline = world->profile->layout > 0 ? world->profile->layout - 1 : 0;
+        conf->memory_limit_bytes = world->profile->memory;
+        for (int s = 0; s < 2; s++)
+                judge_went_back(world, world->servers[s]);
+}
+
+static void write_file(const char *folder, const char *name, const char *text)
+{
+        char path[200];
+        FILE *file;
+
+        (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+        file = fopen(path, "w");
+        CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+void judge_init(struct world *world)
+{
+        static const char *const files[] = {"policy.yaml", "salt", "cloutd.yaml"};
+        char folder[] = "/tmp/cloutd-sim-XXXXXX", text[1024], path[200];
+        struct errmsg errmsg = {""};
+
+        CHECK(mkdtemp(folder) != NULL);
+        (void)snprintf(text, sizeof text, STORY_POLICY, 10);
+        write_file(folder, "policy.yaml", text);
+        write_file(folder, "salt", SALT);
+        write_file(folder, "cloutd.yaml",
+                   "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\nredis: {address: 'unix:/nowhere'}\n"
+                   "policy: policy.yaml\nlanes: 1\nhttp: ''\noptout_salt_file: salt\n"
+                   "windows: [{length: 2h, bucket: 1h}, {length: 4h, bucket: 2h}]\nheadline: 4h\n");
+        (void)snprintf(path, sizeof path, "%s/cloutd.yaml", folder);
+        if (conf_load(path, &world->conf, &errmsg) != CLOUTD_OK ||
+            policy_load(world->conf->policy_path, world->conf, &world->policy, &errmsg) != CLOUTD_OK) {
+                (void)fprintf(stderr, "%s\n", errmsg.text);
+                exit(1);
+        }
+        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+                (void)snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+                (void)unlink(path);
+        }
+        (void)rmdir(folder);
+        for (int a = 0; a < ACCOUNTS; a++) {
+                uint8_t digest[64];
+                unsigned len = 0;
+
+                (void)snprintf(names[a], sizeof names[a],
+                               a % 4 == 3 ? "somebody with a name of many words, number %02d" : "ann%02d", a);
+                hashes[a] = account_hash(names[a], strlen(names[a]));
+                CHECK(HMAC(EVP_sha256(), SALT, (int)strlen(SALT), (const unsigned char *)names[a],
+                           strlen(names[a]), digest, &len) != NULL);
+                memcpy(salted[a], digest, SALTED_LEN);
+        }
+        for (int n = 0; n < NODES; n++) {
+                world->nodes[n].telemetry = telemetry_new(world->conf, 1, PARTITIONS);
+                CHECK(world->nodes[n].telemetry != NULL);
+        }
+}

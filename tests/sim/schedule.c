@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* schedule.c - what happens in a seed's schedule.
+ *
+ * A profile first: how many nodes, accounts and so on, and which deeds there are at all.  Half of the faults are left out
+ * of each profile and one or two stand out, since a schedule in which everything breaks all the time gets nowhere. */
+#include "world.h"
+
+static const uint8_t usual[N_DEEDS] = {
+#define DEED_WEIGHT(name, weight, about) weight,
+        DEEDS(DEED_WEIGHT)
+#undef DEED_WEIGHT
+};
+
+const char *const deed_abouts[N_DEEDS] = {
+#define DEED_ABOUT(name, weight, about) about,
+        DEEDS(DEED_ABOUT)
+#undef DEED_ABOUT
+};
+
+static uint64_t draw(uint64_t *state)
+{
+        *state += UINT64_C(0x9e3779b97f4a7c15);
+        return mix(*state);
+}
+
+static void make_profile(uint64_t *state, struct profile *profile)
+{
+        static const int64_t memories[] = {INT64_C(1) << 30, INT64_C(1) << 30, 1000, 1600, 3000};
+        const bool boards = draw(state) % 3 == 0;
+
+        profile->n_nodes = 1 + (int)(draw(state) % 4 + 1) / 2;
+        profile->n_partitions = 1 + (int)(draw(state) % 3 == 0);
+        profile->n_accounts = boards ? 9 + (int)(draw(state) % 4) : 1 + (int)(draw(state) % 5);
+        if (profile->n_accounts < profile->n_partitions)
+                profile->n_accounts = profile->n_partitions;
+        profile->layout = (int)(draw(state) % 3);
+        profile->boards = boards ? 1 + (int64_t)(draw(state) % 8 == 0) : draw(state) % 4 == 0;
+        profile->memory = memories[draw(state) % 5];
+        profile->past = boards && draw(state) % 3 != 0;
+        profile->n_deeds = 20 + (int)(draw(state) % (draw(state) % 4 == 0 ? 300 : 100));
+        for (int i = 0; i < N_DEEDS; i++) {
+                const uint64_t what = draw(state) % 8;
+
+                profile->weight[i] = usual[i];
+                if (i >= DEED_EDGES) /* faults, and what leads to them */
+                        profile->weight[i] = what < 4 ? 0 : what == 7 ? (uint8_t)(4 * usual[i]) : usual[i];
+                else if (what == 0)
+                        profile->weight[i] = (uint8_t)(usual[i] / 4 + 1);
+        }
+        if (profile->weight[DEED_TAKE] > 0 && profile->weight[DEED_GIVE] == 0)
+                profile->weight[DEED_GIVE] = 6;
+        if (profile->weight[DEED_CUT] > 0 && draw(state) % 2 == 0)
+                profile->weight[DEED_LATE] = 5;
+}
+
+void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
+{
+        uint64_t state = mix(seed);
+        unsigned sum = 0;
+
+        profile->seed = seed;
+        make_profile(&state, profile);
+        for (int i = 0; i < N_DEEDS; i++)
+                sum += profile->weight[i];
+        for (int i = 0; i < profile->n_deeds; i++) {
+                uint64_t z = draw(&state);
+                unsigned at = (unsigned)(z % sum);
+                int kind = 0;
+
+                while (at >= profile->weight[kind])
+                        at -= profile->weight[kind++];
+                z = draw(&state);
+                deeds[i] = (struct deed){(uint8_t)kind, (uint8_t)(z % NODES), (uint16_t)(z >> 16),
+                                         (uint16_t)(z >> 32)};
+                if (i > 0 && z >> 60 < 8) /* it often goes on with the same node */
+                        deeds[i].node = deeds[i - 1].node;
+        }
+}
+
+int deed_text(const struct deed *deed, char *buf, size_t size)
+{
+        return snprintf(buf, size, "%-10s node %d  %5u %5u   %s", deed_names[deed->kind], deed->node,
+                        deed->arg, deed->more, deed_abouts[deed->kind]);
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* world.h - daemons, network, log, group, servers and clock of one simulated schedule.
+ *
+ *   log[p] ──feed──► node ── lane (the real one) ──link──► conn ~~network~~ client ── server ── its past
+ *                     ▲  heap: gone at a crash                     bytes wait until a deed delivers them
+ *   group ──orders────┘
+ *
+ * A schedule is a seed's profile and a list of deeds.  A deed does not depend on the ones before it: where it makes no
+ * sense it does nothing.  So a list with some of them taken out is a schedule again, which is what the shrinker lives on.
+ */
+#ifndef CLOUTD_SIM_WORLD_H
+#define CLOUTD_SIM_WORLD_H
+
+#include "../../daemon/lane_internal.h"
+#include "heap.h"
+#include "server.h"
+#include "story.h"
+#include <setjmp.h>
+
+#define NODES      3
+#define PARTITIONS 2
+#define ACCOUNTS   12
+#define MESSAGES   128
+#define CONNS      24
+#define BRANCHES   3
+#define START_MS   INT64_C(1718000000000)
+#define HOUR_MS    INT64_C(3600000)
+
+/* name, weight when a profile has it, what it does */
+#define DEEDS(X)                                                         \
+        X(RUN, 16, "a node makes some rounds, its bytes travel at once") \
+        X(STEP, 10, "a node makes one step")                             \
+        X(SEND, 10, "bytes reach the server")                            \
+        X(RECEIVE, 10, "bytes reach the node")                           \
+        X(FEED, 14, "a node takes messages from its queue")              \
+        X(PRODUCE, 12, "a message is written to the log")                \
+        X(TIME, 10, "time passes")                                       \
+        X(EDGES, 2, "so much time passes that scores fall")              \
+        X(CRASH, 2, "a node dies and starts again")                      \
+        X(REBALANCE, 3, "the group decides who has what")                \
+        X(TAKE, 3, "a node hears that all is taken away")                \
+        X(GIVE, 5, "a node hears what it has")                           \
+        X(COMMIT, 2, "a node commits to Kafka")                          \
+        X(CUT, 3, "a connection breaks")                                 \
+        X(LATE, 4, "bytes of a dead connection reach the server")        \
+        X(BACK, 2, "Redis goes back in time")                            \
+        X(FAILOVER, 1, "a replica that lags becomes the primary")        \
+        X(OTHER, 1, "Redis shows a past that was lost before")           \
+        X(FLUSH, 1, "Redis is emptied")                                  \
+        X(FAULT, 1, "Redis answers with errors for a while")             \
+        X(SPOIL, 1, "a key gets another type for a while")               \
+        X(REFUSE, 1, "connecting fails")                                 \
+        X(BREAK_IO, 1, "a read or write fails")                          \
+        X(CLOCK, 1, "a node's clock is wrong by up to 5 s")              \
+        X(ALLOC, 1, "an allocation fails")                               \
+        X(SEEK, 1, "the next seeks fail")                                \
+        X(LETTERS, 3, "dead letters are delivered")
+
+enum deed_kind {
+#define DEED_NAME(name, weight, about) DEED_##name,
+        DEEDS(DEED_NAME)
+#undef DEED_NAME
+                N_DEEDS
+};
+
+struct deed {
+        uint8_t kind, node;
+        uint16_t arg, more;
+};
+
+/* What really happened in a schedule, for the share that had it. */
+#define HITS(X)                                                                \
+        X(CRASH, "crash with something not in Redis")                          \
+        X(STALL, "stalled while another claimed")                              \
+        X(LOST_EXEC, "connection lost before its EXEC ran")                    \
+        X(LOST_REPLY, "connection lost after its EXEC ran")                    \
+        X(LATE_RAN, "EXEC of a dead connection ran late")                      \
+        X(LATE_REFUSED, "EXEC of a dead connection came late and was refused") \
+        X(HALF, "pipeline half delivered, then cut")                           \
+        X(BACK_LIVING, "roll-back, connections live on")                       \
+        X(BACK_DYING, "roll-back, connections die")                            \
+        X(FAILOVER, "failover to a replica that lags")                         \
+        X(SPLIT, "old primary goes on for a while")                            \
+        X(OTHER, "a lost past comes back")                                     \
+        X(FLUSHED, "Redis emptied")                                            \
+        X(WENT_BACK, "roll-back found by a lane")                              \
+        X(NIL, "EXEC refused by its WATCH")                                    \
+        X(FENCED, "partition found taken")                                     \
+        X(MOVED, "partition moved to another node")                            \
+        X(GIVEN_BACK, "partition given back")                                  \
+        X(LOST, "assignment lost")                                             \
+        X(STALE_BATCH, "messages fetched before a seek")                       \
+        X(SEEK_FAILED, "seek failed")                                          \
+        X(LINES, "message of several lines")                                   \
+        X(LEAVE, "opt-out")                                                    \
+        X(REJECT, "line rejected")                                             \
+        X(LATE_EVENT, "late event")                                            \
+        X(EVICTED, "account evicted")                                          \
+        X(LOADED, "account loaded")                                            \
+        X(FIRED, "edge fired")                                                 \
+        X(SWEPT, "sweep over the accounts")                                    \
+        X(CLOCK, "clocks differ")                                              \
+        X(ERRORS, "EXEC refused by an error")                                  \
+        X(SPOILED, "command refused by a key of another type")                 \
+        X(REFUSED, "connect refused")                                          \
+        X(IO, "read or write failed")                                          \
+        X(ALLOC, "allocation failed")
+
+enum hit {
+#define HIT_NAME(name, about) HIT_##name,
+        HITS(HIT_NAME)
+#undef HIT_NAME
+                N_HITS
+};
+
+struct profile {
+        uint64_t seed;
+        int n_nodes, n_partitions, n_accounts, layout;
+        int64_t boards, memory;
+        bool past; /* everybody was there before, then the boards were switched on */
+        uint8_t weight[N_DEEDS];
+        int n_deeds;
+};
+
+struct conn {
+        bool used;
+        struct link *link;     /* NULL: the node's end is closed */
+        struct client *client; /* NULL: the server's end is closed */
+        struct buf out, in;    /* on their way to the server, to the node */
+        size_t arrived;        /* of in */
+        int number;
+};
+
+struct link { /* a redis_link whose other end is a conn */
+        struct redis_link base;
+        struct node *node;
+        struct conn *conn;
+        struct link *next;
+        bool is_main;
+};
+
+enum view { VIEW_NONE, VIEW_ASSIGNED, VIEW_REVOKED };
+struct node {
+        struct world *world;
+        int number, life;
+        struct heap heap;
+        struct lane *lane;
+        struct lane_shared shared;
+        struct lane_env env;
+        struct telemetry *telemetry;
+        struct link *links;
+        int64_t clock_ms; /* wrong by */
+        enum view view[PARTITIONS];
+        bool fetches[PARTITIONS];
+        int64_t at[PARTITIONS];
+        int letters[PARTITIONS][2]; /* without a report */
+        uint64_t letters_of[PARTITIONS][2][MESSAGES / 64];
+        int seeks_fail, connects_fail, io_fails;
+        uint64_t n_random;
+        uint64_t n_steps;
+        jmp_buf escape;
+};
+
+struct world {
+        const struct profile *profile;
+        struct conf *conf;
+        struct policy *policy;
+        wall_ms_t wall_ms;
+        mono_us_t mono_us;
+        struct node nodes[NODES];
+        struct server *servers[2];
+        int primary;
+        struct conn conns[CONNS];
+        int n_conns;
+        struct history_log branches[BRANCHES];
+        int n_branches;
+        mono_us_t fault_until_us;
+        char spoiled[8][160];
+        int n_spoiled;
+        bool boards_doubtful; /* part of a write failed: the boards are right again only at the end */
+
+        struct message {
+                struct story_message story;
+                bool bad; /* no event */
+                size_t text_len;
+        } log[PARTITIONS][MESSAGES];
+        int n_log[PARTITIONS];
+        uint64_t letter_sent[PARTITIONS][MESSAGES / 64];
+        struct {
+                uint8_t message, line;
+        } events_of[ACCOUNTS][MESSAGES];
+        int n_events_of[ACCOUNTS];
+        char *text; /* of the messages */
+        size_t text_used;
+
+        int target[PARTITIONS]; /* who has it by the group */
+        int64_t committed[PARTITIONS];
+
+        uint64_t hits; /* bits of enum hit */
+        bool trace;
+        bool failed;
+        char failure[512];
+        jmp_buf end;
+};
+
+/* world.c */
+void world_init(struct world *world); /* once a process */
+void world_run(struct world *world, const struct profile *profile, const struct deed *deeds, int n_deeds);
+_Noreturn void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void world_say(const struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
+extern struct world *world_running;
+extern const char *const deed_names[N_DEEDS];
+extern const char *const deed_abouts[N_DEEDS];
+
+static inline void world_hit(struct world *world, enum hit hit)
+{
+        world->hits |= UINT64_C(1) << hit;
+}
+
+static inline int account_partition(const struct world *world, int account)
+{
+        return account % world->profile->n_partitions;
+}
+
+static inline uint64_t mix(uint64_t z)
+{
+        z += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        return z ^ (z >> 31);
+}
+
+/* net.c */
+struct redis_link *net_link_new(struct node *node);
+void net_cut_node(
+        struct node *node); /* the process died: its sockets are closed, what was sent may still arrive */
+bool net_send(struct world *world, struct conn *conn, size_t bytes);    /* to the server */
+bool net_receive(struct world *world, struct conn *conn, size_t bytes); /* to the node */
+void net_server_closes(struct world *world, struct conn *conn, size_t keep_in);
+void net_drop(struct conn *conn);
+size_t net_next_command(const struct buf *buf);
+struct conn *net_conn(struct world *world, int node, unsigned which); /* of a living link */
+bool net_quiet(const struct world *world);
+
+/* judge.c */
+void judge_init(struct world *world);
+void judge_begin(struct world *world);
+int judge_tag(const char *name, size_t len);
+void judge_executed(struct server *server, struct client *client);
+void judge_went_back(struct world *world,
+                     struct server *server); /* what it has now is not compared with before */
+void judge_memory(struct world *world, struct node *node);
+void judge_end(struct world *world, const char *when);
+const char *judge_name(int account);
+
+/* schedule.c */
+void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds);
+#define DEEDS_MOST 400
+int deed_text(const struct deed *deed, char *buf, size_t size);
+
+#endif
