@@ -304,8 +304,8 @@ static void take_keys(struct sweeper *sweeper, const struct reply *reply)
         sweeper->cursor = strtoull(reply->element[0]->str, NULL, 10);
         keep_ids(sweeper, reply->element[1]);
         arena_reset(sweeper->link->arena);
-        if (sweeper->n_ids > 0)
-                ask_hints(sweeper);
+        if (anybody_scans(sweeper->lane))
+                ask_hints(sweeper); /* a page without accounts is one of ours only if the tokens are */
         else
                 page_done(sweeper);
 }
