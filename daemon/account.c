@@ -488,8 +488,12 @@ void account_loaded(struct partition *p, struct sent_load *load)
                                 state.pos = gone->pos;
                 }
         }
-        if (load->asked_left && load->left->integer == 1)
+        if (load->asked_left && load->left->integer == 1) {
                 record->flags |= RECORD_LEFT;
+                /* Its entry in `gone` went when low passed it: what Redis has is as of low, not older. */
+                if (state.pos < p->low - 1)
+                        state.pos = p->low - 1;
+        }
         set_pos(record, state.pos);
         for (size_t i = 0; i < parking->n; i++) {
                 const struct parked_event *event = &parking->events[i];

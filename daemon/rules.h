@@ -33,6 +33,7 @@
         /* Redis went back */                                                                                \
         X(DIRTY_AFTER_BACK, "4", "a is clean in memory and stays missing in Redis until its next event")     \
         X(SEEK_AFTER_BACK, "4", "a was evicted, is loaded old, and what lies between is never read")         \
+        X(SEEK_AFTER_FORWARD, "4", "Redis is again where it was; what came meanwhile was not counted: lost") \
         X(FETCHED_DROPPED, "4", "event 2 is counted on the reloaded a@0: it claims 3 and lacks 0")           \
         X(LOW_AT_MOST_R, "4", "X moved low past Y's R; Y claims again, rewrites older accounts under it")    \
         X(RECLAIM_GUARDED, "4", "a second rollback before the re-claim: low is set above what Redis has")    \

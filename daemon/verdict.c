@@ -353,7 +353,8 @@ void own_judge(struct partition *p, const struct reply *reply)
                 p->unknown = false;
                 if (p->phase == PARTITION_WENTBACK) {
                         partition_move(p, PARTITION_OWNED, WHY_CAME_FORWARD);
-                        continuity_doubt(p); /* it may have been stopped before */
+                        p->seek_wanted = RULE(SEEK_AFTER_FORWARD); /* what came meanwhile was thrown away */
+                        continuity_doubt(p);                       /* it may have been stopped before */
                 }
                 continuity_resume_seen(p, reply->element[7]);
                 break;

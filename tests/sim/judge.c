@@ -406,7 +406,7 @@ void judge_executed(struct server *server, struct client *client)
         for (int a = 0; a < world->profile->n_accounts; a++)
                 if (accounts >> a & 1)
                         check_account(world, server, a);
-        if (boards && world->conf->boards_size > 0 && !world->boards_doubtful)
+        if (boards && world->conf->boards_size > 0)
                 check_boards(world, server);
 }
 

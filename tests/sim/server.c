@@ -88,7 +88,7 @@ void server_clear(struct server *server)
         server->log.n = 0;
         server->fault = FAULT_NONE;
         server->life = 0;
-        server->n_execs = server->n_nils = 0;
+        server->n_execs = server->n_nils = server->n_refused = 0;
         server->n_touched = 0;
 }
 
@@ -319,6 +319,7 @@ static struct key *look(const struct call *call, enum key_type type, bool *ret_r
         struct key *key = server_key(call->server, call->argv[1].at, call->argv[1].len);
 
         *ret_refused = key != NULL && (key->type != type || key->spoiled);
+        call->server->n_refused += key != NULL && key->spoiled;
         if (*ret_refused)
                 say_simple(call, "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
         return key;

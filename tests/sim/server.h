@@ -66,7 +66,7 @@ struct server {
         void (*executed)(struct server *server, struct client *client);
         int touched[SERVER_TOUCHED]; /* tags of the keys that it changed */
         unsigned n_touched;
-        uint64_t n_execs, n_nils; /* executed; refused by a WATCH */
+        uint64_t n_execs, n_nils, n_refused; /* executed; refused by a WATCH; commands on a spoiled key */
 };
 
 struct client {

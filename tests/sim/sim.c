@@ -26,6 +26,13 @@ static const char *const hit_abouts[] = {
 #undef HIT_ABOUT
 };
 
+static struct {
+        uint64_t runs, seed;
+        unsigned jobs;
+        bool has_seed, has_runs, trace, break_all, go_on;
+        const char *rule;
+} options;
+
 static struct world world;
 
 struct result {
@@ -142,7 +149,10 @@ static void work(uint64_t seed, uint64_t runs, unsigned job, unsigned jobs, stru
                 result->runs++;
                 for (int h = 0; h < N_HITS; h++)
                         result->hits[h] += world.hits >> h & 1;
-                if (world.failed) {
+                if (world.failed && options.go_on) {
+                        printf("seed %" PRIu64 ": %s\n", seed + i, world.failure);
+                        (void)fflush(stdout);
+                } else if (world.failed) {
                         result->failed_seed = seed + i;
                         result->failed_after = i + 1;
                         memcpy(result->failure, world.failure, sizeof result->failure);
@@ -248,13 +258,6 @@ static int run_broken(enum rule rule, uint64_t seed, uint64_t runs, unsigned job
 
 /* ---- the command ---- */
 
-static struct {
-        uint64_t runs, seed;
-        unsigned jobs;
-        bool has_seed, has_runs, trace, break_all;
-        const char *rule;
-} options;
-
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
         switch (key) {
@@ -267,6 +270,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
                 options.has_seed = true;
                 return 0;
         case 'j': options.jobs = (unsigned)strtoul(arg, NULL, 10); return 0;
+        case 'k': options.go_on = true; return 0;
         case 't': options.trace = true; return 0;
         case 'b': options.rule = arg; return 0;
         case 'a': options.break_all = true; return 0;
@@ -281,6 +285,7 @@ int main(int argc, char **argv)
                 {"runs", 'r', "N", 0, "That many schedules, each with the next seed (10000)", 0},
                 {"seed", 's', "N", 0, "The first seed; without --runs: this one alone, and how it fails", 0},
                 {"jobs", 'j', "N", 0, "Processes (one a core)", 0},
+                {"keep-going", 'k', NULL, 0, "Name every seed that fails, and go on", 0},
                 {"trace", 't', NULL, 0, "Tell what happens in the shortest schedule that fails", 0},
                 {"break", 'b', "RULE", 0, "Leave out one rule of daemon/rules.h", 0},
                 {"break-all", 'a', NULL, 0, "Leave out each rule in turn: after how many runs is it found?",

@@ -166,6 +166,7 @@ static void node_reborn(struct node *node)
         struct world *world = node->world;
 
         world_say(world, "  node %d died", node->number);
+        world_hit(world, HIT_ALLOC);
         node_die(node);
         node_start(node);
         for (int p = 0; p < world->profile->n_partitions; p++)
@@ -231,6 +232,9 @@ static void node_step(struct node *node)
                 (void)lane_step(node->lane, node_wall(node), node->world->mono_us);
         else
                 node_reborn(node);
+        for (const struct partition *p = node->lane->partitions; p != NULL; p = p->sibling)
+                if (p->sweep_phase != SWEEP_NONE)
+                        world_hit(node->world, HIT_SWEPT);
         if (mix(node->world->profile->seed + node->n_steps) % 16 == 0)
                 judge_memory(node->world, node);
 }
@@ -586,15 +590,7 @@ static void do_spoil(struct world *world, unsigned arg)
                 server_mend(server, world->spoiled[--world->n_spoiled]);
                 return;
         }
-        if (arg / 2 % 4 == 0) {
-                (void)snprintf(name, sizeof name, "clout:top:%s",
-                               story_window(world->conf, arg / 8 % (world->conf->n_windows + 1)));
-                if (world->conf->boards_size == 0)
-                        return;
-        } else {
-                (void)snprintf(name, sizeof name, "clout:a:%s", judge_name(account));
-        }
-        world->boards_doubtful = true;
+        (void)snprintf(name, sizeof name, "clout:a:%s", judge_name(account));
         memcpy(world->spoiled[world->n_spoiled++], name, sizeof name);
         server_spoil(server, name);
 }
@@ -777,7 +773,7 @@ static void settle(struct world *world, const char *when)
                         if (!asks) /* else it may only be the second's look at the own keys */
                                 quiet_since = world->mono_us;
                 }
-                if (world->mono_us - quiet_since >= quiet_us)
+                if (world->mono_us - quiet_since >= quiet_us && settled(world))
                         return;
                 if (world->mono_us - begin > SETTLE_US) {
                         char why[400];
@@ -862,7 +858,6 @@ static void begin(struct world *world, const struct profile *profile)
         world->n_conns = 0;
         world->n_branches = 0;
         world->n_spoiled = 0;
-        world->boards_doubtful = false;
         world->hits = 0;
         world->failed = false;
         world->text_used = 0;
@@ -920,6 +915,9 @@ static void collect(struct world *world)
                     {LANE_LOADS, HIT_LOADED},
                     {LANE_FIRED, HIT_FIRED}};
 
+        for (int s = 0; s < 2; s++)
+                if (world->servers[s]->n_refused > 0)
+                        world_hit(world, HIT_SPOILED);
         for (int n = 0; n < world->profile->n_nodes; n++) {
                 for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
                         if (world->nodes[n].telemetry->lanes[0].counter[rows[i].counter] > 0)
@@ -946,10 +944,10 @@ void world_run(struct world *world, const struct profile *profile, const struct 
                                         world->nodes[n].heap.failed = 0;
                                 }
                 }
-                collect(world);
                 world_say(world, "---- no more faults");
                 finish(world);
         }
+        collect(world);
         for (int n = 0; n < profile->n_nodes; n++)
                 node_die(&world->nodes[n]);
         for (int i = 0; i < CONNS; i++)

@@ -71,7 +71,6 @@ struct deed {
 /* What really happened in a schedule, for the share that had it. */
 #define HITS(X)                                                                \
         X(CRASH, "crash with something not in Redis")                          \
-        X(STALL, "stalled while another claimed")                              \
         X(LOST_EXEC, "connection lost before its EXEC ran")                    \
         X(LOST_REPLY, "connection lost after its EXEC ran")                    \
         X(LATE_RAN, "EXEC of a dead connection ran late")                      \
@@ -177,7 +176,6 @@ struct world {
         mono_us_t fault_until_us;
         char spoiled[8][160];
         int n_spoiled;
-        bool boards_doubtful; /* part of a write failed: the boards are right again only at the end */
 
         struct message {
                 struct story_message story;
