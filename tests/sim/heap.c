@@ -99,6 +99,14 @@ int heap_print(char **ret, const char *format, ...)
         return n;
 }
 
+char *heap_copy(const char *text)
+{
+        const size_t n = strlen(text) + 1;
+        char *at = heap_alloc(n);
+
+        return at != NULL ? memcpy(at, text, n) : NULL;
+}
+
 void *heap_map(size_t n)
 {
         void *at = heap_zeroed(1, n < MAP_MOST ? n : MAP_MOST);

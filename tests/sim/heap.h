@@ -30,6 +30,7 @@ void *heap_zeroed(size_t n, size_t size);
 void *heap_resize(void *at, size_t n);
 void heap_release(void *at);
 int heap_print(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
+char *heap_copy(const char *text);
 void *heap_map(size_t n);
 void heap_unmap(void *at, size_t n);
 _Noreturn void heap_check_failed(const char *condition, const char *file, int line);
@@ -48,6 +49,7 @@ _Noreturn void heap_check_failed(const char *condition, const char *file, int li
 #define realloc(at, n)          heap_resize(at, n)
 #define free(at)                heap_release(at)
 #define asprintf(ret, ...)      heap_print(ret, __VA_ARGS__)
+#define strdup(text)            heap_copy(text)
 #define mmap(at, n, p, f, d, o) heap_map(n)
 #define munmap(at, n)           (heap_unmap(at, n), 0)
 #define madvise(at, n, how)     ((void)(at), 0)

@@ -67,6 +67,13 @@ static void env_answer(void *ctx, const struct answer *answer)
                 node->at[answer->partition] = node->world->committed[answer->partition];
 }
 
+static bool env_bounds(void *ctx, int32_t partition, int64_t *ret_begin, int64_t *ret_end)
+{
+        *ret_begin = 0;
+        *ret_end = ((const struct node *)ctx)->world->n_log[partition];
+        return true;
+}
+
 static int64_t env_end(void *ctx, int32_t partition)
 {
         (void)ctx;
@@ -183,6 +190,7 @@ static void node_start(struct node *node)
         node->env = (struct lane_env){.ctx = node,
                                       .seek = env_seek,
                                       .answer = env_answer,
+                                      .log_bounds = env_bounds,
                                       .end_offset = env_end,
                                       .reject = env_reject,
                                       .letters_pending = env_letters_pending,
