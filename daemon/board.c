@@ -240,6 +240,47 @@ void board_put_own(struct partition *p, struct buf *out)
 
 /* ---- the rules, once a second ---- */
 
+/* A floor may name an account of another partition, whose owner cannot change it when that account leaves.  So each
+ * look asks, for one partition, whether those that its places name are still on the board. */
+static void put_places(struct lane *lane)
+{
+        struct partition *p = lane->partitions;
+        unsigned n = 0;
+
+        for (const struct partition *other = p; other != NULL; other = other->sibling)
+                n++;
+        for (unsigned i = lane->looks++ % n; i > 0; i--)
+                p = p->sibling;
+        for (uint32_t i = 0; p->phase == PARTITION_OWNED && i < 2 * (lane->scoring->n_windows + 1); i++) {
+                const struct floor *place = i % 2 == 0 ? &p->floors[i / 2] : &p->sweeps[i / 2];
+
+                if (!place->set || place->member_len == 0)
+                        continue;
+                resp_command(&lane->out, 3);
+                resp_text(&lane->out, "ZSCORE");
+                resp_text(&lane->out, lane->board_key[i / 2]);
+                resp_bytes(&lane->out, place->member, place->member_len);
+                store_expect(lane, EXPECT_BOARD_PLACE, i, p);
+        }
+}
+
+/* The place that named an account which is not on the board any more becomes another, higher one: to claim less of the
+ * board is always right. */
+void board_place_reply(struct partition *p, uint32_t index, const struct reply *reply)
+{
+        const struct board_view *view = &p->lane->boards[index / 2];
+        struct floor *place = index % 2 == 0 ? &p->floors[index / 2] : &p->sweeps[index / 2];
+        int rank = 2;
+
+        if (!RULE(FLOOR_OF_OTHERS) || reply->type != REDIS_REPLY_NIL || !place->set || place->member_len == 0)
+                return;
+        while (rank >= 0 && (!view->rank[rank].set || floor_cmp(&view->rank[rank], place) <= 0))
+                rank--;
+        *place = rank >= 0 ? view->rank[rank] : (struct floor){.set = true, .points = place->points + 1};
+        p->floors_unsaved |= 1u << index / 2;
+        p->visit = 1;
+}
+
 void board_requests(struct lane *lane)
 {
         const int64_t k = lane->shared->conf->boards_size;
@@ -268,6 +309,7 @@ void board_requests(struct lane *lane)
                         store_expect(lane, EXPECT_BOARD_RANK, (uint32_t)w * 4 + r, NULL);
                 }
         }
+        put_places(lane);
 }
 
 void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply)

@@ -133,6 +133,7 @@ static void order_assign(struct partition *p, int64_t start)
         switch (p->phase) {
         case PARTITION_REVOKED:
                 if (!RULE(GIVEN_BACK_NO_CLAIM)) {
+                        p->claim_answered = false;
                         partition_move(p, PARTITION_NONE, WHY_DROPPED);
                         partition_move(p, PARTITION_UNCLAIMED, WHY_ASSIGNED);
                         return;

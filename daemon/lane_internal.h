@@ -279,7 +279,8 @@ enum expect_kind {
         EXPECT_SSCAN,
         EXPECT_NOW,        /* HGET now of some partition's own key */
         EXPECT_BOARD_CARD, /* of window index */
-        EXPECT_BOARD_RANK  /* of window index / 4, rank number index % 4 */
+        EXPECT_BOARD_RANK, /* of window index / 4, rank number index % 4 */
+        EXPECT_BOARD_PLACE /* ZSCORE of the member that a place of window index / 2 names: floor, or sweep */
 };
 struct expect {
         uint8_t kind;
@@ -353,6 +354,7 @@ struct lane {
 
         struct board_view boards[WINDOWS_MAX];
         mono_us_t boards_us; /* when to look again */
+        unsigned looks;      /* at the boards so far */
         mono_us_t clock_us;  /* the same for what other daemons have read (clock: record) */
         bool boards_sent, boards_fresh;
         struct sweeper *sweeper;
@@ -522,6 +524,7 @@ void board_check(struct partition *p,
 void board_step(struct lane *lane);
 void board_requests(struct lane *lane);
 void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply);
+void board_place_reply(struct partition *p, uint32_t index, const struct reply *reply);
 size_t board_own_pairs(const struct partition *p); /* how many field-value pairs board_put_own() adds */
 void board_put_own(struct partition *p, struct buf *out);
 void board_read_own(struct partition *p, const struct reply *own); /* NULL: nothing is known */

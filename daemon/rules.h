@@ -82,6 +82,7 @@
         /* leaving */                                                                                        \
         X(GONE, "8", "out and in again, low behind, crash: a replay brings back what was forgotten")         \
         X(FLOOR_FORGETS, "8", "a floor bears the name of who left")                                          \
+        X(FLOOR_OF_OTHERS, "8", "a floor bears the name of who left from another partition")                 \
         /* one account from several partitions */                                                            \
         X(MODE_WATCHED, "12",                                                                                \
           "p's plain write, sent before q set shared, runs after q's sum: p's part only")                    \

@@ -196,6 +196,10 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 case EXPECT_BOARD_RANK:
                         board_reply(lane, (enum expect_kind)expect->kind, expect->index, reply);
                         break;
+                case EXPECT_BOARD_PLACE:
+                        if (p != NULL)
+                                board_place_reply(p, expect->index, reply);
+                        break;
                 default: break;
                 }
         }

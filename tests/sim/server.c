@@ -545,6 +545,23 @@ static void cmd_zcard(struct call *call)
         say_count(call, KEY_ZSET);
 }
 
+static void cmd_zscore(struct call *call)
+{
+        bool refused;
+        const struct key *key = look(call, KEY_ZSET, &refused);
+        const struct item *item = key_item(key, call->argv[2].at, call->argv[2].len);
+        char text[40];
+
+        if (refused)
+                return;
+        if (item == NULL) {
+                say_simple(call, "$-1\r\n");
+                return;
+        }
+        (void)snprintf(text, sizeof text, "%.17g", item->score);
+        say_text(call, (struct text){text, (uint32_t)strlen(text)});
+}
+
 static void cmd_zadd(struct call *call)
 {
         bool refused;
@@ -897,6 +914,7 @@ static const struct command {
         {"zadd", -4, WRITE | DENYOOM, cmd_zadd},
         {"zrem", -3, WRITE, cmd_zrem},
         {"zcard", 2, 0, cmd_zcard},
+        {"zscore", 3, 0, cmd_zscore},
         {"zrevrange", -4, 0, cmd_zrevrange},
         {"zremrangebyrank", 4, WRITE, cmd_zremrangebyrank},
         {"scan", -2, 0, cmd_scan},
