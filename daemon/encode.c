@@ -311,12 +311,15 @@ void account_encode(struct partition *p, uint32_t number)
         e.registered = e.cold->reg;
         if (e.flags & RECORD_RETURNED) {
                 write->returned = true;
-                put_gone(p, "SREM", write, e.index);
                 e.registered = 0; /* wiped just before */
                 if (e.cold->history_len == 0) {
+                        put_gone(p, "SREM", write, e.index);
                         put_nothing(&e);
                         return;
                 }
+                /* Its state has the position.  Were it in `gone` as well, and the state alone refused (a key of
+                 * another type, say), what it counted would pass for written. */
+                put_optout(p, "SREM", write, e.index);
         } else if (RULE(RETURN_AFTER_BACK) && e.flags & RECORD_BOARDS && p->n_left > 0) {
                 /* Redis may be back in a time when the account had left; the opt-in will not be read again.
                  */
@@ -336,7 +339,7 @@ void account_written(struct partition *p, struct sent_write *write)
         cold->at = write->left ? 0 : write->at;
         cold->reg = write->left ? 0 : write->reg;
         cold->boards = write->left ? 0 : write->boards;
-        if (write->left || write->returned)
+        if (write->left || (write->returned && write->at == 0))
                 gone_set(&p->gone, write->salted, write->pos);
         if (write->returned && write->at == 0)
                 record->flags |= RECORD_NEW | RECORD_POL | RECORD_ALL; /* back, but without a hash yet */

@@ -347,7 +347,7 @@ struct lane {
         struct buf out;
         enum mode mode;
         bool sums;             /* shared->sums, for the EXEC being made and the one under way */
-        bool function_missing; /* in Redis: the next EXEC brings it */
+        bool function_missing; /* in Redis, perhaps: the next EXEC brings it */
         char *mode_key;
         uint8_t *scratch; /* for a history being rewritten */
         size_t scratch_cap;

@@ -84,6 +84,8 @@
         X(FLOOR_FORGETS, "8", "a floor bears the name of who left")                                          \
         X(FLOOR_OF_OTHERS, "8", "a floor bears the name of who left from another partition")                 \
         /* one account from several partitions */                                                            \
+        X(FUNCTION_FIRST, "12",                                                                              \
+          "another server lacks the function: gone says counted, the part was not written")                  \
         X(MODE_WATCHED, "12",                                                                                \
           "p's plain write, sent before q set shared, runs after q's sum: p's part only")                    \
         X(SOURCE_JUDGED, "12", "p and q both load \"no hash\" and both write: the later part only")          \

@@ -598,6 +598,10 @@ static bool connected(struct lane *lane)
         const enum link_state state = link->ops->pump(link, lane->now_us);
 
         if (state == LINK_UP) {
+                /* Another server may answer now.  Were its function called in vain, the rest of the EXEC would run:
+                 * `gone` would say that an account was counted whose part was not written. */
+                if (!lane->link_was_up && RULE(FUNCTION_FIRST))
+                        lane->function_missing = true;
                 lane->link_was_up = true;
                 lane->connect_tries = 0;
                 return true;

@@ -369,6 +369,8 @@ void judge_executed(struct server *server, struct client *client)
 
                 if (tag >= 0 && tag < ACCOUNTS) {
                         accounts |= UINT64_C(1) << tag;
+                        if (client != NULL)
+                                world->doubtful &= ~(UINT64_C(1) << tag);
                         boards = true;
                 } else if (tag >= TAG_GONE && tag < TAG_TOP) {
                         for (int a = tag % 100; a < world->profile->n_accounts;
@@ -407,7 +409,7 @@ void judge_executed(struct server *server, struct client *client)
                         server->executed = judge_executed;
                 }
         for (int a = 0; a < world->profile->n_accounts; a++)
-                if (accounts >> a & 1)
+                if ((accounts & ~world->doubtful) >> a & 1)
                         check_account(world, server, a);
         if (boards && world->conf->boards_size > 0)
                 check_boards(world, server);

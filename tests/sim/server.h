@@ -58,7 +58,8 @@ struct server {
         struct pool *pool;
         struct history_log log;
         enum fault fault;
-        uint64_t life; /* cursors of another life lead somewhere */
+        bool has_function; /* cloutd_write */
+        uint64_t life;     /* cursors of another life lead somewhere */
         struct client *clients;
 
         int (*tag_of)(const char *name, size_t len);

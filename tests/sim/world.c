@@ -181,6 +181,16 @@ static void node_reborn(struct node *node)
                         give(node, ORDER_ASSIGN, p);
 }
 
+/* What the start finds out and puts right (prejoin.c). */
+static void prejoin(struct node *node)
+{
+        struct server *server = node->world->servers[node->world->primary];
+        const struct key *mode = server_key(server, "clout:mode", 10);
+
+        server->has_function = true;
+        node->shared.sums = mode != NULL && mode->value.at[0] == 's';
+}
+
 static void node_start(struct node *node)
 {
         static const uint32_t sources[PARTITIONS] = {1, 2};
@@ -207,6 +217,7 @@ static void node_start(struct node *node)
         node->shared.record_now = 0;
         for (int p = 0; p < PARTITIONS; p++)
                 node->telemetry->partitions[p].low = -1;
+        prejoin(node);
         heap_current = &node->heap;
         node->lane = lane_new(&node->shared, &node->env, 0);
         if (node->lane == NULL)
@@ -449,6 +460,7 @@ static void do_back(struct world *world, unsigned arg, unsigned more)
                 world_hit(world, HIT_BACK_DYING);
                 close_all(world, server, more / 2);
                 server->life++;
+                server->has_function = server->has_function && more / 2 % 3 != 0;
         } else {
                 world_hit(world, HIT_BACK_LIVING);
         }
@@ -465,6 +477,7 @@ static void do_failover(struct world *world, unsigned arg, unsigned more)
         world_say(world, "  to a replica with transaction %zu of %zu", n, old->log.n);
         new->fault = FAULT_NONE;
         new->life = old->life + 1;
+        new->has_function = old->has_function &&more % 3 != 0;
         if (n < old->log.n) {
                 keep_branch(world, old);
                 world_hit(world, HIT_FAILOVER);
@@ -599,6 +612,7 @@ static void do_spoil(struct world *world, unsigned arg)
                 return;
         }
         (void)snprintf(name, sizeof name, "clout:a:%s", judge_name(account));
+        world->doubtful |= UINT64_C(1) << account;
         memcpy(world->spoiled[world->n_spoiled++], name, sizeof name);
         server_spoil(server, name);
 }
@@ -866,6 +880,7 @@ static void begin(struct world *world, const struct profile *profile)
         world->n_conns = 0;
         world->n_branches = 0;
         world->n_spoiled = 0;
+        world->doubtful = 0;
         world->hits = 0;
         world->failed = false;
         world->text_used = 0;

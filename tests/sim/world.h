@@ -176,6 +176,8 @@ struct world {
         mono_us_t fault_until_us;
         char spoiled[8][160];
         int n_spoiled;
+        uint64_t
+                doubtful; /* accounts that were spoiled, and not written since: writes may have failed in part */
 
         struct message {
                 struct story_message story;
