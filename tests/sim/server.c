@@ -906,6 +906,36 @@ static void item_drop(struct call *call, struct text name, struct text item_name
         empty_goes(key);
 }
 
+/* The member's place on a board; false, and said, when the board is something else. */
+static bool place_member(struct call *call, struct text name, struct text member, bool on_board,
+                         int64_t points)
+{
+        struct key *board = server_key(call->server, name.at, name.len);
+
+        if (board != NULL && (board->type != KEY_ZSET || board->spoiled)) {
+                say_simple(call, "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
+                return false;
+        }
+        if (!on_board) {
+                item_drop(call, name, member);
+                return true;
+        }
+        if (board == NULL)
+                board = key_make(call->server, name, KEY_ZSET);
+        item_make(call->server, board, member)->score = (double)points;
+        changed(call, board);
+        return true;
+}
+
+static int64_t row_points(const int64_t *row, const int64_t *points, size_t n)
+{
+        int64_t sum = 0;
+
+        for (size_t c = 0; c < n; c++)
+                sum += row[c] * points[c];
+        return sum;
+}
+
 static void cmd_fcall(struct call *call)
 {
         struct server *server = call->server;
@@ -956,10 +986,18 @@ static void cmd_fcall(struct call *call)
                         key_drop(key);
                 }
                 for (size_t w = 0; w < n; w++)
-                        item_drop(call, boards[w], id);
+                        if (!place_member(call, boards[w], id, false, 0))
+                                return;
                 say_number(call, ':', 0);
                 return;
         }
+        for (size_t w = 0; w < n; w++) {
+                const int64_t sum = row_points(rows[w], points, n_points);
+
+                if (!place_member(call, boards[w], id, sum > 0 && args[5].at[0] == '1', sum))
+                        return;
+        }
+        key = server_key(server, call->argv[3].at, call->argv[3].len); /* boards may have moved it */
         if (key == NULL)
                 key = key_make(server, call->argv[3], KEY_HASH);
         if (next_ms > 0 && at_ms >= next_ms)
@@ -969,11 +1007,9 @@ static void cmd_fcall(struct call *call)
         hash_set(server, key, "at", number_text(server, at_ms));
         hash_set(server, key, "pol", pool_text(server->pool, args[3].at, args[3].len));
         for (size_t w = 0; w < n; w++) {
+                const int64_t sum = row_points(rows[w], points, n_points);
                 char window[32];
-                int64_t sum = 0;
 
-                for (size_t c = 0; c < n_points; c++)
-                        sum += rows[w][c] * points[c];
                 (void)snprintf(window, sizeof window, "%.*s", (int)args[7 + w].len, args[7 + w].at);
                 hash_set(server, key, window, number_text(server, sum));
                 if (w == headline)
@@ -994,22 +1030,6 @@ static void cmd_fcall(struct call *call)
                 item_drop(call, call->argv[3], (struct text){"next", 4});
         if (packed.len == 0)
                 item_drop(call, call->argv[3], field);
-        for (size_t w = 0; w < n; w++) {
-                int64_t sum = 0;
-
-                for (size_t c = 0; c < n_points; c++)
-                        sum += rows[w][c] * points[c];
-                if (sum > 0 && args[5].at[0] == '1') {
-                        struct key *board = server_key(server, boards[w].at, boards[w].len);
-
-                        if (board == NULL)
-                                board = key_make(server, boards[w], KEY_ZSET);
-                        item_make(server, board, id)->score = (double)sum;
-                        changed(call, board);
-                } else {
-                        item_drop(call, boards[w], id);
-                }
-        }
         say_number(call, ':', (int64_t)n_parts);
 }
 
@@ -1242,7 +1262,9 @@ void server_play(struct server *server, const struct history_log *log, size_t n)
         struct text argv[ARGS_MAX];
         struct call call = {.server = server, .argv = argv};
         const size_t bytes = n > 0 ? log->ends[n - 1] : 0;
+        const bool has_function = server->has_function;
 
+        server->has_function = true; /* the log has what it did */
         touch_all(server);
         drop_keys(server);
         for (size_t at = 0; at < bytes;) {
@@ -1250,6 +1272,7 @@ void server_play(struct server *server, const struct history_log *log, size_t n)
                 run(&call, find_command(argv[0]));
         }
         touch_all(server);
+        server->has_function = has_function;
         server->n_touched = 0;
         history_log_copy(&server->log, log, n);
 }

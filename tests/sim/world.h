@@ -253,6 +253,9 @@ void judge_memory(struct world *world, struct node *node);
 void judge_end(struct world *world, const char *when);
 const char *judge_name(int account);
 
+/* against.c */
+bool against_real(uint64_t seed, uint64_t runs); /* false, and said, when a redis-server answers otherwise */
+
 /* schedule.c */
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds);
 #define DEEDS_MOST 400

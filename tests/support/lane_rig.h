@@ -17,6 +17,7 @@
 #include "cloutd/conf.h"
 #include "cloutd/policy.h"
 #include "cloutd/state.h"
+#include "redis_server.h"
 #include "story.h"
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -28,9 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define RIG_PARTITIONS   2
@@ -119,47 +118,8 @@ static void rig_do(struct rig *rig, const char *command)
 
 static void rig_start_server(struct rig *rig)
 {
-        const pid_t parent = getpid();
-
-        rig->server = fork();
-        cr_assert_neq(rig->server, -1);
-        if (rig->server == 0) {
-                char log[128];
-
-                (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that dies leaves nothing behind */
-                if (getppid() != parent)
-                        _exit(1);
-                (void)snprintf(log, sizeof log, "%s/redis.log", rig->folder);
-                {
-                        char *const args[] = {
-                                "redis-server", "--port", "0", "--unixsocket", rig->socket, "--dir",
-                                rig->folder,    "--save", "",  "--logfile",    log,         "--daemonize",
-                                "no",           NULL};
-
-                        (void)execvp("redis-server", args);
-                        /* one program with many names: called redis-server it is the server */
-                        (void)execvp("redis-check-rdb", args);
-                }
-                _exit(127);
-        }
-        for (int i = 0; i < 1000; i++) {
-                redisReply *reply;
-
-                rig->redis = redisConnectUnix(rig->socket);
-                if (rig->redis != NULL && rig->redis->err == 0) {
-                        reply = redisCommand(rig->redis, "PING");
-                        if (reply != NULL && reply->type == REDIS_REPLY_STATUS) {
-                                freeReplyObject(reply);
-                                return;
-                        }
-                        if (reply != NULL)
-                                freeReplyObject(reply);
-                }
-                redisFree(rig->redis);
-                rig->redis = NULL;
-                (void)usleep(10000);
-        }
-        cr_assert_fail("redis-server does not answer at %s", rig->socket);
+        rig->redis = redis_server_start(rig->folder, rig->socket, &rig->server);
+        cr_assert_not_null(rig->redis, "redis-server does not answer at %s", rig->socket);
 }
 
 static void rig_stop_server(struct rig *rig)
@@ -167,10 +127,7 @@ static void rig_stop_server(struct rig *rig)
         if (rig->redis != NULL)
                 redisFree(rig->redis);
         rig->redis = NULL;
-        if (rig->server > 0) {
-                (void)kill(rig->server, SIGKILL);
-                (void)waitpid(rig->server, NULL, 0);
-        }
+        redis_server_stop(rig->server);
         rig->server = 0;
 }
 
