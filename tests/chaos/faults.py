@@ -4,7 +4,7 @@
 Each fault is a function of the world and of a random generator: it breaks something, waits a random while, and mends it
 before it returns.  @fault names what it lays hands on (PARTIES): faults of different parties may run at the same time,
 those of one party follow each other.  `hits` is a counter of the daemons or of the wire that cannot stay at zero, so that a
-test sees that the fault was there; @again: something may be read twice because of it."""
+test sees that the fault was there; @again: something may be read twice because of it; @needs: options of the world."""
 
 import contextlib
 import os
@@ -17,18 +17,18 @@ from collections import namedtuple
 
 import redis
 
-from harness import wait_for
+from harness import free_port, wait_for
 from proxy import DOWN, UP, Proxy
 
-Fault = namedtuple("Fault", "name party run hits again")
+Fault = namedtuple("Fault", "name party run hits again needs")
 FAULTS = {}
 PARTIES = ("daemons", "wire", "redis", "kafka")
 
 
-def fault(party, hits=None, again=True):
+def fault(party, hits=None, again=True, needs=None):
     def register(run):
         assert party in PARTIES
-        FAULTS[run.__name__] = Fault(run.__name__, party, run, hits, again)
+        FAULTS[run.__name__] = Fault(run.__name__, party, run, hits, again, needs or {})
         return run
 
     return register
@@ -340,11 +340,22 @@ def redis_is_busy_with_a_script(world, rnd):
     other.close()
 
 
+def listen(server):
+    """At a port, which only a replica needs; returns it."""
+    def listens():
+        with contextlib.suppress(redis.exceptions.ResponseError):  # somebody else was faster
+            port = free_port()
+            return server.client.config_set("port", port) and port
+        return None
+
+    return int(server.client.config_get("port")["port"]) or wait_for(listens, what="a port")
+
+
 @fault("redis", ERRORS)
 def replica_that_lags_becomes_the_primary(world, rnd):
     """The old primary is killed, or goes on for a while and is then demoted: whoever still talks to it hears READONLY."""
     old = world.redis
-    line = Proxy(("127.0.0.1", int(old.client.config_get("port")["port"])))
+    line = Proxy(("127.0.0.1", listen(old)))
     new = world.new_server()
     try:
         new.client.execute_command("REPLICAOF", *line.address.split(":"))
@@ -362,14 +373,14 @@ def replica_that_lags_becomes_the_primary(world, rnd):
         time.sleep(rnd.uniform(0, 1))
     else:
         time.sleep(rnd.uniform(0, 0.5))
-        old.client.execute_command("REPLICAOF", "127.0.0.1", new.client.config_get("port")["port"])
+        old.client.execute_command("REPLICAOF", "127.0.0.1", listen(new))
         time.sleep(rnd.uniform(0, 1))
     world.lead_to(new)
     if rnd.random() < 0.4:
         # The address leads to the old one once more, which is a replica now.
         time.sleep(rnd.uniform(0, 1))
         if dies:
-            old.start("--replicaof", f"127.0.0.1 {new.client.config_get('port')['port']}")
+            old.start("--replicaof", f"127.0.0.1 {listen(new)}")
         world.wire.retarget(old.socket)
         time.sleep(rnd.uniform(0.2, 1))
         world.wire.retarget(new.socket)
@@ -402,3 +413,10 @@ def broker_is_frozen(world, rnd):
         time.sleep(rnd.uniform(0.5, 4))
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@fault("kafka", REBALANCES, needs={"leaving": 0})
+def partitions_are_added(world, rnd):
+    """Most keys move, and their accounts have parts in two partitions then.  Nobody leaves meanwhile: a partition obeys the
+    opt-outs that it has."""
+    world.add_partitions(world.partitions + rnd.randrange(1, 4))

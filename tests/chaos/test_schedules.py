@@ -34,7 +34,7 @@ def schedule(rnd):
         for party, most in (("daemons", 3), ("wire", 3), ("redis", 2), ("kafka", 1)):
             # Kafka takes seconds to come back, and then nothing else can go wrong meanwhile.
             n = int(rnd.random() < 0.2) if party == "kafka" else rnd.randrange(most + 1)
-            names = [name for name, fault in FAULTS.items() if fault.party == party]
+            names = [name for name, fault in FAULTS.items() if fault.party == party and not fault.needs]
             steps[party] = sorted(Step(round(rnd.uniform(0, SECONDS), 2), rnd.choice(names), rnd.randrange(10**9))
                                   for _ in range(n))
     return steps
@@ -73,11 +73,17 @@ class Players:
             raise self.errors[0]
 
 
-def chaos_world(new_world, rnd):
+def chaos_world(new_world, rnd, steps):
     windows, headline, clock = rnd.choice([
         (SHORT, "8s", "wall"), (SHORT, "4s", "wall"), ([Window("6s", 6 * SECOND, SECOND)], "all", "wall"),
         ([Window("24h", DAY, HOUR), Window("90d", 90 * DAY, DAY)], "24h", "record")])
-    return new_world(kind=ChaosWorld, windows=windows, headline=headline, clock=clock, policy=rnd.choice([KRED, MIXED]),
+    topic = rnd.choice(["keyed", "keyed", "keyed", "unkeyed", "grows"])
+    options = {"unkeyed": {"unkeyed": True, "keyed": rnd.random() < 0.5}}.get(topic, {})
+    if topic == "grows":
+        name = "partitions_are_added"
+        options = FAULTS[name].needs
+        steps["kafka"] = sorted([*steps["kafka"], Step(rnd.uniform(0, SECONDS), name, rnd.randrange(10**9))])
+    return new_world(kind=ChaosWorld, **options, windows=windows, headline=headline, clock=clock, policy=rnd.choice([KRED, MIXED]),
                      partitions=rnd.choice([1, 3, 6]), boards=rnd.choice([0, 10, 1000]), lanes=rnd.choice([1, 2, 3]),
                      accounts=rnd.choice([20, 300, 2000]), memory_limit=rnd.choice(["1MiB", "64MiB"]),
                      flush_interval=rnd.choice(["1ms", "20ms", "200ms"]))
@@ -88,7 +94,7 @@ def chaos_world(new_world, rnd):
 def test_a_schedule(new_world, seed):
     rnd = random.Random(seed)
     steps = schedule(rnd)
-    world = chaos_world(new_world, rnd)
+    world = chaos_world(new_world, rnd, steps)
     players = Players(world, steps)
     try:
         world.crew.hire(rnd.choice([1, 2, 3]))

@@ -166,7 +166,7 @@ static int count_partitions(const char *topic)
         if (rkt == NULL)
                 die(topic, rd_kafka_err2str(rd_kafka_last_error()));
         err = rd_kafka_metadata(rk, 0, rkt, &metadata, TIMEOUT_MS);
-        if (err == RD_KAFKA_RESP_ERR__TRANSPORT) {
+        if (err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__TIMED_OUT) {
                 rd_kafka_topic_destroy(rkt);
                 return -1;
         }
