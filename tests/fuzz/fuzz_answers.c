@@ -289,7 +289,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 return 0;
         prepare();
         answers = compose(data + 1, size - 1, &len);
-        setting.conf->redis.unix_path = (char *)(uintptr_t)fuzz_server_with((const uint8_t *)answers, len);
+        setting.conf->redis.unix_path = fuzz_server_with((const uint8_t *)answers, len);
         if (data[0] % 3 == 0)
                 agree();
         else

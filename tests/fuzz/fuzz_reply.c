@@ -74,9 +74,9 @@ static const char *account_name(int account)
 
 /* ---- hostile replies ---- */
 
-#define REPLY(text)                   \
-        {                             \
-                text, sizeof text - 1 \
+#define REPLY(text)                      \
+        {                                \
+                (text), sizeof(text) - 1 \
         }
 static const struct fake_text hostile[] = {
         REPLY("$-1\r\n"),
@@ -196,6 +196,11 @@ static void set_count(struct buf *out, size_t from, int64_t change)
         replace(out, from, end, header, strlen(header));
 }
 
+static void flip(char *byte, unsigned bit)
+{
+        *(uint8_t *)byte ^= (uint8_t)(1u << (bit & 7));
+}
+
 /* Flip a bit of, or shorten, the text at @at, leaving the reply well-formed. */
 static void damage_text(struct buf *out, size_t at, size_t end, unsigned a, unsigned b, bool shorten)
 {
@@ -206,7 +211,7 @@ static void damage_text(struct buf *out, size_t at, size_t end, unsigned a, unsi
         if (out->data[at] != '$' || len <= 0)
                 return;
         if (!shorten) {
-                out->data[body + (a | b << 5) % (size_t)len] ^= (char)(1 << (b & 7));
+                flip(&out->data[body + (a | b << 5) % (size_t)len], b);
                 return;
         }
         copy = malloc((size_t)len);
@@ -244,7 +249,7 @@ static void change_anything(struct buf *out, size_t from, unsigned kind, unsigne
                         set_count(out, from, 1);
                 }
                 break;
-        case 5: out->data[from + (a | b << 5) % (out->len - from)] ^= (char)(1 << (b & 7)); break;
+        case 5: flip(&out->data[from + (a | b << 5) % (out->len - from)], b); break;
         case 6: out->len = from + a % (out->len - from); break;
         case 7:
                 for (unsigned i = 0; i <= a % 12; i++)

@@ -82,7 +82,7 @@ static void try_history(const struct scoring *scoring, unsigned place, const uin
 /* A flipped bit, another account's state: found out.  (A part of an input may be a state of its own.) */
 static void try_damage(uint8_t *sealed, size_t len, unsigned where)
 {
-        uint8_t *const at = &sealed[where * 37 % len], bit = (uint8_t)(1u << (where & 7));
+        uint8_t *const at = &sealed[(size_t)where * 37 % len], bit = (uint8_t)(1u << (where & 7));
         struct state state;
 
         *at ^= bit;

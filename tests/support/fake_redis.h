@@ -222,7 +222,7 @@ static inline void fake_rank(const struct fake_redis *fake, struct buf *out, str
         for (const struct fake_cell *cell = fake->cells; cell != NULL && n < 64; cell = cell->next)
                 if (fake_equal(cell->key, key))
                         places[n++] = cell;
-        qsort(places, n, sizeof *places, fake_place_cmp);
+        qsort((void *)places, n, sizeof(void *), fake_place_cmp);
         resp_command(out, rank < n ? 2 : 0);
         if (rank >= n)
                 return;
@@ -335,9 +335,10 @@ struct fake_client {
 
 static inline size_t fake_header(const char **at)
 {
-        const size_t n = (size_t)strtoull(*at + 1, (char **)(uintptr_t)at, 10);
+        char *end;
+        const size_t n = (size_t)strtoull(*at + 1, &end, 10);
 
-        *at += 2;
+        *at = end + 2;
         return n;
 }
 

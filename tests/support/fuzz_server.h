@@ -57,7 +57,7 @@ static void *fuzz_server_main(void *arg)
 }
 
 /* The path where the next client is answered with @data; fuzz_server_done() before the bytes go. */
-static const char *fuzz_server_with(const uint8_t *data, size_t size)
+static char *fuzz_server_with(const uint8_t *data, size_t size)
 {
         if (fuzz_server.listener == 0) {
                 pthread_t thread;

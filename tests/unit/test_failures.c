@@ -72,6 +72,7 @@ WRAP_MEMORY(strdup, (const char *text), (text))
 WRAP_MEMORY(strndup, (const char *text, size_t n), (text, n))
 WRAP_MEMORY(open_memstream, (char **text, size_t *size), (text, size))
 
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker names them so */
 int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap_asprintf(char **ret, const char *format, ...)
 {
@@ -123,6 +124,8 @@ int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
                 *(int *)value = fault.error;
         return result;
 }
+
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 /* ---- start ---- */
 
