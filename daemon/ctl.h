@@ -167,8 +167,9 @@ struct ctl_statement {
         const char *
                 gaps; /* "from-to ..": records of it that the log lost before they were counted; NULL: none */
         struct scoring scoring;
-        struct state state;
-        struct tally tally;
+        struct state state; /* of the part that _src names */
+        size_t n_parts;     /* as many partitions feed the account */
+        struct tally tally; /* of all parts */
         wall_ms_t at;
         wall_ms_t next;                /* 0: none */
         const char *version;           /* policy version of the score; "" where the hash has none */

@@ -2,7 +2,7 @@
 /* ctl_account.c - what score does an account have, and what for?
  *
  *   get       the public fields of its hash, as anybody may read them
- *   explain   its activity statement: the packed state of the same hash, counted at the hash's own moment
+ *   explain   its activity statement: the packed states of the same hash, added up, counted at the hash's own moment
  * `at`, so that the sums are those of the score fields, however much time has passed since
  *
  * The statement does not trust that: it adds up for itself and says so when Redis shows something else.
@@ -160,6 +160,38 @@ enum cloutd_err ctl_get(struct ctl *ctl, struct errmsg *reterr)
 
 /* ---- explain ---- */
 
+/* Count one part, from field @packed of the hash. */
+static enum cloutd_err add_part(struct ctl_statement *s, const char *name, uint64_t id_hash,
+                                const struct ctl_field *packed, struct state *ret_state,
+                                struct errmsg *reterr)
+{
+        struct tally tally;
+
+        if (state_unpack((const uint8_t *)packed->value, packed->value_len, id_hash, ret_state) != CLOUTD_OK)
+                return fail(reterr, CLOUTD_ECORRUPT,
+                            "the state of %s in field %s is damaged: its check value is wrong", name,
+                            packed->name);
+        if (!history_valid(&s->scoring, ret_state->history, ret_state->history_len))
+                return fail(
+                        reterr, CLOUTD_ECORRUPT,
+                        "the state of %s was counted with other windows or tiers than those of %s: use the "
+                        "daemon's own --config FILE",
+                        name, s->conf->path);
+        history_tally(&s->scoring, (unsigned)(id_hash % PLACES), ret_state->history, ret_state->history_len,
+                      s->at, &tally);
+        for (size_t w = 0; w <= s->scoring.n_windows; w++)
+                for (size_t c = 0; c < s->scoring.n_cells; c++)
+                        s->tally.counts[w][c] += tally.counts[w][c];
+        s->n_parts++;
+        return CLOUTD_OK;
+}
+
+static bool is_part(const struct ctl_field *field)
+{
+        return field->name_len > 2 && strncmp(field->name, "_s", 2) == 0 && field->name[2] >= '0' &&
+               field->name[2] <= '9';
+}
+
 enum cloutd_err ctl_statement_read(const struct conf *conf, const struct policy *policy, const char *account,
                                    size_t account_len, const struct ctl_hash *hash,
                                    struct ctl_statement *ret_statement, struct errmsg *reterr)
@@ -174,6 +206,7 @@ enum cloutd_err ctl_statement_read(const struct conf *conf, const struct policy 
                 .version = pol != NULL ? pol->value : "",
         };
         char name[CTL_NAME_SIZE], field[32];
+        enum cloutd_err err;
         int64_t source;
 
         (void)ctl_name(name, account, account_len, false);
@@ -187,18 +220,16 @@ enum cloutd_err ctl_statement_read(const struct conf *conf, const struct policy 
         if (packed == NULL)
                 return fail(reterr, CLOUTD_ECORRUPT,
                             "the hash of %s has no field %s, which _src names as its state", name, field);
-        if (state_unpack((const uint8_t *)packed->value, packed->value_len, id_hash, &s.state) != CLOUTD_OK)
-                return fail(reterr, CLOUTD_ECORRUPT,
-                            "the state of %s in field %s is damaged: its check value is wrong", name, field);
         scoring_init(&s.scoring, conf, policy);
-        if (!history_valid(&s.scoring, s.state.history, s.state.history_len))
-                return fail(
-                        reterr, CLOUTD_ECORRUPT,
-                        "the state of %s was counted with other windows or tiers than those of %s: use the "
-                        "daemon's own --config FILE",
-                        name, conf->path);
-        history_tally(&s.scoring, (unsigned)(id_hash % PLACES), s.state.history, s.state.history_len, s.at,
-                      &s.tally);
+        err = add_part(&s, name, id_hash, packed, &s.state, reterr);
+        for (size_t i = 0; err == CLOUTD_OK && i < hash->n; i++) {
+                struct state other;
+
+                if (is_part(&hash->fields[i]) && strcmp(hash->fields[i].name, field) != 0)
+                        err = add_part(&s, name, id_hash, &hash->fields[i], &other, reterr);
+        }
+        if (err != CLOUTD_OK)
+                return err;
         s.points_known = strcmp(s.version, policy->version) == 0;
         (void)ctl_hash_integer(hash, "next", &s.next); /* absent: 0 */
         (void)ctl_hash_integer(hash, "score", &s.score);
@@ -363,6 +394,9 @@ void ctl_statement_text(FILE *out, const struct ctl_statement *s, bool utf8)
                 }
         }
         (void)fputc('\n', out);
+        if (s->n_parts > 1)
+                (void)fprintf(out, "          and in %zu other partition%s that feed%s the account\n",
+                              s->n_parts - 1, s->n_parts > 2 ? "s" : "", s->n_parts > 2 ? "" : "s");
         if (s->gaps != NULL) {
                 (void)ctl_name(text, s->gaps, strlen(s->gaps), false);
                 (void)fprintf(
@@ -428,7 +462,7 @@ void ctl_statement_json(FILE *out, const struct ctl_statement *s, bool equal)
                 (void)fputs("null", out);
         (void)fputs(",\"offset\":", out);
         ctl_json_number(out, s->state.pos, s->state.pos >= 0);
-        (void)fprintf(out, ",\"generation\":%" PRIu32 ",\"gap\":", s->state.gen);
+        (void)fprintf(out, ",\"generation\":%" PRIu32 ",\"parts\":%zu,\"gap\":", s->state.gen, s->n_parts);
         if (s->gaps != NULL)
                 ctl_json_string(out, s->gaps, strlen(s->gaps));
         else

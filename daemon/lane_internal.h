@@ -27,7 +27,8 @@
 #define CHUNK_LOADS  512
 #define FIRE_EDGES   4096 /* edges looked at in one go: three days of 24h/1h and 90d/1d */
 #endif
-#define CHUNK_BYTES    ((size_t)4 << 20) /* who leaves after a rollback takes thousands of commands */
+#define CHUNK_SUMS     ((CHUNK_WRITES + 7) / 8) /* the same where they are sums: about 6 ms */
+#define CHUNK_BYTES    ((size_t)4 << 20)        /* who leaves after a rollback takes thousands of commands */
 #define FIRE_PENDING   4096 /* accounts that an edge may have under way: fresh flushes go first */
 #define FIRE_EVERY_US  INT64_C(100000)
 #define SAMPLES        64

@@ -2,7 +2,6 @@
 #include "cloutd/prejoin.h"
 #include "cloutd/clock.h"
 #include "cloutd/kafka.h"
-#include "cloutd/log.h"
 #include "cloutd/redis_connect.h"
 #include "reply.h"
 #include "shared.h"
@@ -81,28 +80,20 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
         return CLOUTD_OK;
 }
 
-/* The function that writes accounts with several parts.  Without it the daemon can work as long as it meets none. */
-static enum cloutd_err load_function(redisContext *redis, bool needed, struct errmsg *reterr)
+/* The function that writes who leaves, and accounts with several parts. */
+static enum cloutd_err load_function(redisContext *redis, struct errmsg *reterr)
 {
         redisReply *reply;
         struct errmsg why;
-        enum cloutd_err err = redis_run(redis, &reply, &why, "FUNCTION LOAD REPLACE %s", shared_function());
+        const enum cloutd_err err =
+                redis_run(redis, &reply, &why, "FUNCTION LOAD REPLACE %s", shared_function());
 
-        if (err == CLOUTD_OK) {
-                freeReplyObject(reply);
-                return CLOUTD_OK;
-        }
-        if (err == CLOUTD_EAGAIN || needed)
+        if (err != CLOUTD_OK)
                 return fail(reterr, err,
-                            "accounts are fed from several partitions, and Redis does not take the function "
-                            "that adds "
-                            "up their parts (it needs Redis 7 or Valkey): %s",
+                            "Redis does not take the function that writes some of the accounts "
+                            "(Redis 7 or Valkey would; an ACL user needs +function and +fcall): %s",
                             why.text);
-        log_line(LOG_LEVEL_WARNING,
-                 "Redis does not take functions (version 7, or Valkey, would): an account that leaves, or is "
-                 "fed from "
-                 "several partitions, could not be written",
-                 "why", "%s", why.text, NULL);
+        freeReplyObject(reply);
         return CLOUTD_OK;
 }
 
@@ -121,7 +112,7 @@ static enum cloutd_err agree_mode(redisContext *redis, const struct conf *conf, 
                            conf->redis_prefix, reply->str);
         freeReplyObject(reply);
         if (err == CLOUTD_OK)
-                err = load_function(redis, prejoin->sums || !conf->keyed, reterr);
+                err = load_function(redis, reterr);
         if (err != CLOUTD_OK || conf->keyed || prejoin->sums)
                 return err;
         err = redis_run(redis, &reply, reterr, "SET %smode shared", conf->redis_prefix);

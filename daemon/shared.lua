@@ -51,18 +51,16 @@ local function add_row(sum, packed, at)
   return at
 end
 
+-- The head of a state: version, gen, pos, (at), reg, boards, (next), (rows_len), rows.  A number is some bytes with the
+-- high bit, and one without.
+local NUMBER = '[\128-\255]*[%z\1-\127]'
+local HEAD = '^\2' .. NUMBER .. NUMBER .. '()' .. NUMBER .. NUMBER .. NUMBER .. '()' .. NUMBER .. '()' .. NUMBER .. '()'
+
 -- Add a part to @sums, a row for each window; returns its `at` and `next`.
 local function add_part(sums, packed)
-  local moment, next_change, rows_len, rows, at, _
-  if packed:byte(1) ~= 2 then error('of another version') end
-  _, at = leb(packed, 2) -- gen
-  _, at = leb(packed, at) -- pos
-  moment, at = leb(packed, at)
-  _, at = leb(packed, at) -- reg
-  _, at = leb(packed, at) -- boards
-  next_change, at = leb(packed, at)
-  rows_len, rows = leb(packed, at)
-  at = rows
+  local moment_at, change_at, len_at, rows = packed:match(HEAD)
+  local moment, next_change, rows_len = leb(packed, moment_at), leb(packed, change_at), leb(packed, len_at)
+  local at = rows
   for w = 1, #sums - 1 do at = add_row(sums[w], packed, at) end
   if at ~= rows + rows_len or at > #packed - 3 then error('other windows') end
   if at < #packed - 3 then add_row(sums[#sums], packed, at) end -- a history begins with the row of "all"
@@ -93,13 +91,20 @@ local function total(row, points)
   return ('%s%.0f%07.0f'):format(sign, high, rest % 1e7), above
 end
 
+local points_of = {} -- the last table of points, by its text
+
 local function write(keys, args)
   local key, field, packed, id = keys[1], args[1], args[2], args[3]
   local headline, on_boards, n = tonumber(args[5]), args[6] == '1', #args - 7
-  local hash, points, sums, parts = redis.call('HGETALL', key), {}, {}, {}
+  local hash, sums, parts = redis.call('HGETALL', key), {}, {}
   local at, at_was, next_change, source, sourced = 0, 0, 0, nil, false
 
-  for p in string.gmatch(args[7], '%S+') do points[#points + 1] = tonumber(p) end
+  local points = points_of[args[7]]
+  if not points then
+    points = {}
+    for p in string.gmatch(args[7], '%S+') do points[#points + 1] = tonumber(p) end
+    points_of = {[args[7]] = points}
+  end
   for w = 1, n do
     sums[w] = {}
     for cell = 1, #points do sums[w][cell] = 0 end

@@ -343,6 +343,12 @@ static void put_own(struct partition *p)
         p->in_exec = true;
 }
 
+/* How many accounts one EXEC may write, so that it does not hold Redis for long. */
+static size_t chunk_writes(const struct lane *lane)
+{
+        return lane->sums ? CHUNK_SUMS : CHUNK_WRITES;
+}
+
 /* This partition's share of the chunk. */
 static void put_partition(struct partition *p)
 {
@@ -351,14 +357,15 @@ static void put_partition(struct partition *p)
         bool writes, own;
 
         due_requests(p);
-        writes = p->cut_open && numbers_count(&p->cut_queue) > 0 && pipeline->n_writes < CHUNK_WRITES;
+        writes =
+                p->cut_open && numbers_count(&p->cut_queue) > 0 && pipeline->n_writes < chunk_writes(p->lane);
         own = (RULE(EXEC_WRITES_OWN) && writes) || partition_low_is_due(p) ||
               (p->fire.phase == FIRE_CLOSE && p->fire.sent) || p->floors_unsaved != 0 || p->pol_unsaved ||
               continuity_unsaved(p);
         if (own && p->done > p->low)
                 leave_put_drops(p,
                                 p->done); /* with the `low` that passes them, and before new ones are set */
-        while (writes && pipeline->n_writes < CHUNK_WRITES && p->lane->out.len < CHUNK_BYTES &&
+        while (writes && pipeline->n_writes < chunk_writes(p->lane) && p->lane->out.len < CHUNK_BYTES &&
                numbers_take(&p->cut_queue, &number))
                 if (record_phase(account_of(p, number)) == RECORD_DIRTY)
                         account_encode(p, number);

@@ -344,7 +344,7 @@ def test_explain_adds_up_to_what_redis_shows(redis, config):
         "next 2024-06-10 07:13:20 UTC: not before then does it change by itself"]
     said = json.loads(ctl(config, "explain", "bob", "--json")[1])
     assert said["equal"] is True and said["score"] == 71
-    assert said["position"] == {"source": "t:3", "offset": 41, "generation": 1, "gap": None}
+    assert said["position"] == {"source": "t:3", "offset": 41, "generation": 1, "parts": 1, "gap": None}
     assert [(w["window"], w["total"], w["in_redis"]) for w in said["windows"]] == \
         [("24h", 21, 21), ("30d", 71, 71), ("90d", 72, 72), ("all", 97, 97)]
     assert said["windows"][1]["cells"][2] == {"rule": "retweet", "tier": 2, "followers_over": 100000, "count": 1,

@@ -342,7 +342,7 @@ static const struct conf conf = {
 
 /* The hash of bob, who got two retweets, one of them of a big account, and lost a follower two days ago. */
 struct bob {
-        struct ctl_field fields[9];
+        struct ctl_field fields[10];
         struct ctl_hash hash;
         uint8_t packed[512];
 };
@@ -452,8 +452,36 @@ Test(ctl, a_statement_counts_what_the_state_has_and_equals_the_score)
                      "\"total\":36,\"in_redis\":36}],\"equal\":true,"
                      "\"policy\":{\"version\":\"00000000000000aa\",\"current\":\"00000000000000aa\","
                      "\"file\":\"00000000000000aa\"},"
-                     "\"position\":{\"source\":\"a:topic:3\",\"offset\":4711,\"generation\":1,\"gap\":null},"
+                     "\"position\":{\"source\":\"a:topic:3\",\"offset\":4711,\"generation\":1,\"parts\":1,"
+                     "\"gap\":null},"
                      "\"at\":1718000000000,\"next\":null}\n"));
+}
+
+Test(ctl, a_statement_adds_up_all_parts)
+{
+        struct bob bob;
+        struct ctl_statement statement;
+        struct errmsg why = {""};
+        const struct ctl_field *part;
+
+        make_bob(&bob);
+        part = ctl_hash_field(&bob.hash, "_s7");
+        set_field(&bob, "_s12", part->value, part->value_len); /* the same again */
+        set_field(&bob, "cells", "2 2 0", 5);
+        set_field(&bob, "24h", "70", 2);
+        set_field(&bob, "score", "70", 2);
+        set_field(&bob, "all", "72", 2);
+        cr_assert(eq(int, read_bob(&bob, &statement, &why), CLOUTD_OK), "%s", why.text);
+        cr_expect(eq(sz, statement.n_parts, 2));
+        cr_expect(eq(int, ctl_statement_check(&statement, &bob.hash, &why), CLOUTD_OK), "%s", why.text);
+        ctl_statement_text(out, &statement, true);
+        cr_expect(
+                ne(ptr,
+                   strstr((char *)printed(), "\n          and in 1 other partition that feeds the account\n"),
+                   NULL));
+        set_field(&bob, "_s12", "broken", 6);
+        cr_expect(eq(int, read_bob(&bob, &statement, &why), CLOUTD_ECORRUPT));
+        cr_expect(ne(ptr, strstr(why.text, "_s12"), NULL), "%s", why.text);
 }
 
 Test(ctl, a_statement_is_of_the_moment_the_score_is_of)
