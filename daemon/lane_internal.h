@@ -141,6 +141,7 @@ struct partition {
         char token[TOKEN_LEN + 1];
         char token_sent[TOKEN_LEN + 1]; /* of a claim under way */
         int64_t epoch, seq;
+        int64_t seq_sent; /* the highest that any EXEC under this token bore: none bears it again */
         int64_t seen_low; /* what the verdict "went back" saw, for the re-claim */
         int64_t seen_epoch;
         bool seen_older; /* it saw an earlier generation of the log */

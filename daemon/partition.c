@@ -386,7 +386,7 @@ static void adopt_own(struct partition *p, const struct reply *own)
         memcpy(p->token, p->token_sent, sizeof p->token);
         p->next = p->done = p->low;
         p->low_since_us = 0;
-        p->seq = 0;
+        p->seq = p->seq_sent = 0;
         p->unknown = false;
         p->at_end = false;
         p->rate = 0;

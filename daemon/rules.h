@@ -26,6 +26,8 @@
         X(RANDOM_TOKEN, "4", "Redis goes back before Y's claim, X gets the same epoch: both write")          \
         X(NEW_TOKEN, "4", "bytes from before the claim find the token they were judged by")                  \
         X(JUDGE_BACK, "4", "Redis goes back within our claim and is believed: a stays old")                  \
+        X(SEQ_NEVER_AGAIN, "4",                                                                              \
+          "an EXEC is lost, Redis goes back, another has its seq; Redis shows the first again")              \
         X(JUDGE_LATE_BYTES, "4", "late bytes of our own change Redis behind our back")                       \
         X(DROP_WHEN_TAKEN, "4", "X keeps a@1 while Y counts 1 and 2 and low is 3: X lacks them")             \
         X(CLAIM_AGAIN, "4", "Y, stalled before its claim, steals and is revoked: nobody writes, for ever")   \

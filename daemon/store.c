@@ -324,7 +324,8 @@ static void put_own(struct partition *p)
                      2 + 2 * (4 + (size_t)(p->due_sent != p->due_stored) + messy + fp + board_own_pairs(p)));
         resp_bytes(out, "HSET", 4);
         resp_text(out, p->own_key);
-        put_pair(out, "seq", p->seq + 1);
+        p->seq_sent = (RULE(SEQ_NEVER_AGAIN) && p->seq_sent > p->seq ? p->seq_sent : p->seq) + 1;
+        put_pair(out, "seq", p->seq_sent);
         put_pair(out, "low", p->low_sent);
         put_pair(out, "now", p->now_done);
         put_pair(out, "at", lane->wall_ms);

@@ -63,7 +63,7 @@ static void log_failed_write(struct partition *p, const struct sent_write *write
 static void own_written(struct partition *p)
 {
         p->in_exec = false;
-        p->seq++;
+        p->seq = p->seq_sent;
         if (p->low_sent > p->low) {
                 p->low = p->low_sent;
                 gone_drop_below(&p->gone, p->low);
@@ -295,7 +295,7 @@ static enum verdict verdict_of(const struct partition *p, const struct reply *to
                 return RULE(JUDGE_BACK) ? VERDICT_WENT_BACK : VERDICT_CURRENT;
         if (!ours)
                 return RULE(JUDGE_TAKEN) ? VERDICT_TAKEN : VERDICT_CURRENT;
-        if (seq > p->seq + p->unknown)
+        if (seq != p->seq && !(p->unknown && seq == p->seq_sent))
                 return RULE(JUDGE_LATE_BYTES) ? VERDICT_LATE_BYTES : VERDICT_CURRENT;
         return VERDICT_CURRENT;
 }

@@ -107,12 +107,11 @@ void net_server_closes(struct world *world, struct conn *conn, size_t keep_in)
                 net_drop(conn);
 }
 
-/* Bytes up to the end of the first complete command, at least one. */
-size_t net_next_command(const struct buf *buf)
+size_t net_commands(const struct buf *buf, unsigned n)
 {
         size_t i = 1;
 
-        while (i < buf->len && !(buf->data[i] == '*' && buf->data[i - 1] == '\n'))
+        while (i < buf->len && !(buf->data[i] == '*' && buf->data[i - 1] == '\n' && --n == 0))
                 i++;
         return i;
 }

@@ -23,6 +23,29 @@ static uint64_t draw(uint64_t *state)
         return mix(*state);
 }
 
+/* Two nodes about one partition, command by command: what the rules of ownership are for. */
+static void make_duel(uint64_t *state, struct profile *profile)
+{
+        static const uint8_t duel[N_DEEDS] = {
+                [DEED_RUN] = 8,      [DEED_STEP] = 16, [DEED_SEND] = 16,
+                [DEED_RECEIVE] = 12, [DEED_FEED] = 14, [DEED_PRODUCE] = 8,
+                [DEED_TIME] = 8,     [DEED_GIVE] = 8,  [DEED_REBALANCE] = 6,
+        };
+        static const uint8_t more[N_DEEDS] = {
+                [DEED_TAKE] = 4, [DEED_BACK] = 4,  [DEED_OTHER] = 3, [DEED_COMMIT] = 4, [DEED_CUT] = 5,
+                [DEED_LATE] = 5, [DEED_CLOCK] = 3, [DEED_CRASH] = 3, [DEED_SEEK] = 2,   [DEED_FAILOVER] = 2,
+        };
+
+        profile->n_nodes = 2;
+        profile->n_partitions = 1;
+        profile->n_accounts = 1 + (int)(draw(state) % 2);
+        profile->boards = 0;
+        profile->past = false;
+        profile->n_deeds = 40 + (int)(draw(state) % 160);
+        for (int i = 0; i < N_DEEDS; i++)
+                profile->weight[i] = (uint8_t)(duel[i] + (draw(state) % 2 == 0 ? more[i] : 0));
+}
+
 static void make_profile(uint64_t *state, struct profile *profile)
 {
         static const int64_t memories[] = {INT64_C(1) << 30, INT64_C(1) << 30, 1000, 1600, 3000};
@@ -36,6 +59,7 @@ static void make_profile(uint64_t *state, struct profile *profile)
         profile->layout = (int)(draw(state) % 3);
         profile->boards = boards ? 1 + (int64_t)(draw(state) % 8 == 0) : draw(state) % 4 == 0;
         profile->memory = memories[draw(state) % 5];
+        profile->leavers = draw(state) % 5 == 0;
         profile->past = boards && draw(state) % 3 != 0;
         profile->n_deeds = 20 + (int)(draw(state) % (draw(state) % 4 == 0 ? 300 : 100));
         for (int i = 0; i < N_DEEDS; i++) {
@@ -63,6 +87,8 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 
         profile->seed = seed;
         make_profile(&state, profile);
+        if (draw(&state) % 4 == 0)
+                make_duel(&state, profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {

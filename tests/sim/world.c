@@ -333,7 +333,7 @@ static struct story_event random_event(struct world *world, uint64_t z, int acco
                                     .followers = followers[z / 3 % 5],
                                     .ts_ms = world->wall_ms,
                                     .undo = z / 15 % 8 == 0};
-        const unsigned what = (unsigned)(z / 120 % 32);
+        const unsigned what = (unsigned)(z / 120 % (world->profile->leavers ? 6 : 32));
 
         if (what < 2)
                 event.kind = STORY_LEAVE;
@@ -628,7 +628,7 @@ static void pass(struct world *world, int64_t ms)
 static size_t portion(const struct buf *buf, unsigned arg)
 {
         switch (arg % 4) {
-        case 0: return net_next_command(buf);
+        case 0: return net_commands(buf, 1 + arg / 4 % 8);
         case 1: return arg / 4 % 300;
         default: return SIZE_MAX;
         }
@@ -862,6 +862,14 @@ static void finish(struct world *world)
         crash_all(world); /* nobody is in memory */
         settle(world, "started again");
         pass(world, (wall_ms_t)(mix(world->profile->seed) % (uint64_t)(3 * HOUR_MS)));
+        /* and dies once more while edges fire */
+        for (uint64_t i = mix(world->profile->seed + 2) % 24; i > 0; i--)
+                for (int n = 0; n < world->profile->n_nodes; n++) {
+                        node_step(&world->nodes[n]);
+                        node_deliver(&world->nodes[n]);
+                        pass(world, 1);
+                }
+        crash_all(world);
         settle(world, "hours later");
         judge_end(world, "hours later");
         pass(world, 5 * HOUR_MS);

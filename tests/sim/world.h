@@ -116,7 +116,8 @@ struct profile {
         uint64_t seed;
         int n_nodes, n_partitions, n_accounts, layout;
         int64_t boards, memory;
-        bool past; /* everybody was there before, then the boards were switched on */
+        bool leavers; /* people come and go */
+        bool past;    /* everybody was there before, then the boards were switched on */
         uint8_t weight[N_DEEDS];
         int n_deeds;
 };
@@ -238,7 +239,7 @@ bool net_send(struct world *world, struct conn *conn, size_t bytes);    /* to th
 bool net_receive(struct world *world, struct conn *conn, size_t bytes); /* to the node */
 void net_server_closes(struct world *world, struct conn *conn, size_t keep_in);
 void net_drop(struct conn *conn);
-size_t net_next_command(const struct buf *buf);
+size_t net_commands(const struct buf *buf, unsigned n);               /* bytes of the first @n */
 struct conn *net_conn(struct world *world, int node, unsigned which); /* of a living link */
 bool net_quiet(const struct world *world);
 
