@@ -241,7 +241,7 @@ static int run_plain(uint64_t seed, uint64_t runs, unsigned jobs)
         return 0;
 }
 
-static int run_broken(enum rule rule, uint64_t seed, uint64_t runs, unsigned jobs)
+static int run_broken(enum rule rule, uint64_t seed, uint64_t runs, unsigned jobs, bool explain)
 {
         struct result result;
 
@@ -253,6 +253,10 @@ static int run_broken(enum rule rule, uint64_t seed, uint64_t runs, unsigned job
         else
                 printf("%-26s %6" PRIu64 "  %s\n", rules[rule].name, result.failed_after, result.failure);
         (void)fflush(stdout);
+        if (explain && result.failed_after != 0) {
+                rule_left_out = rule;
+                show(result.failed_seed, false, true);
+        }
         return result.failed_after == 0;
 }
 
@@ -329,14 +333,14 @@ int main(int argc, char **argv)
                 printf("seeds from %" PRIu64 " on\n%-26s %6s  %s\n", options.seed, "left out", "runs",
                        "found by");
                 for (rule = 0; rule < N_RULES; rule++)
-                        bad += run_broken((enum rule)rule, options.seed, options.runs, options.jobs);
+                        bad += run_broken((enum rule)rule, options.seed, options.runs, options.jobs, false);
                 printf("%d of %d rules found within %" PRIu64 " runs\n", N_RULES - bad, N_RULES,
                        options.runs);
                 return bad > 0;
         }
         if (rule != N_RULES) {
                 printf("seeds from %" PRIu64 " on\n", options.seed);
-                return run_broken((enum rule)rule, options.seed, options.runs, options.jobs);
+                return run_broken((enum rule)rule, options.seed, options.runs, options.jobs, true);
         }
         return run_plain(options.seed, options.runs, options.jobs);
 }
