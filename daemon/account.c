@@ -395,21 +395,69 @@ void account_failed(struct partition *p, uint32_t number)
         p->failed_retry_us = p->lane->now_us + RETRY_FAILED_US;
 }
 
-static void load_failed(struct partition *p, const struct sent_load *load, const char *why)
+static void load_complain(struct partition *p, const struct sent_load *load, const char *why)
 {
         static struct log_limit limit;
-        struct record *record = account_of(p, load->number);
+        const struct record *record = account_of(p, load->number);
         char buf[RECORD_TAIL];
         const char *id = record_id(p->table, record, buf);
 
-        log_limited(&limit, LOG_LEVEL_ERROR,
-                    "cannot read an account's state from Redis; it is asked for again each second", "key",
-                    "%.*s%.*s", (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len, id, "topic",
-                    "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "why", "%s", why,
-                    NULL);
+        log_limited(&limit, LOG_LEVEL_ERROR, "cannot read an account's state from Redis", "key", "%.*s%.*s",
+                    (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len, id, "topic", "%s",
+                    p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "why", "%s", why, NULL);
         lane_count(p->lane->telemetry, LANE_REDIS_ERRORS, 1);
-        record_set_phase(record, RECORD_WANTED);
+}
+
+/* It is asked for again in a second. */
+static void load_again(struct partition *p, const struct sent_load *load)
+{
+        record_set_phase(account_of(p, load->number), RECORD_WANTED);
         account_failed(p, load->number);
+}
+
+static void load_failed(struct partition *p, const struct sent_load *load, const char *why)
+{
+        load_complain(p, load, why);
+        load_again(p, load);
+}
+
+static bool is_wrongtype(const struct reply *reply)
+{
+        return reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0;
+}
+
+/* What Redis has is no state: from the log, or as load_failed(). */
+static void load_damaged(struct partition *p, const struct sent_load *load, const char *why)
+{
+        lane_count(p->lane->telemetry, LANE_DAMAGED, 1);
+        load_complain(p, load, why);
+        if (!repair_begin(p, load->number, is_wrongtype(load->fields)))
+                load_again(p, load);
+}
+
+void account_begin_anew(struct partition *p, uint32_t number, bool foreign)
+{
+        struct record *record = account_of(p, number);
+        struct parking *parking = record->cold;
+
+        record->cold = cold_new(p->lane, parking->id, parking->id_len);
+        parking_free(p->lane, parking); /* all of it lies below R and is read again */
+        record_set_phase(record, RECORD_DIRTY);
+        record->flags |= RECORD_REPAIR | RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS;
+        if (foreign)
+                record->flags |= RECORD_FOREIGN;
+        p->messy_until =
+                p->lane->now_ms + p->lane->scoring->horizon_ms; /* where it is registered is not known */
+        set_pos(record, -1);
+}
+
+void account_whole(struct partition *p, uint32_t number)
+{
+        struct record *record = account_of(p, number);
+
+        record->flags &= (uint16_t)~RECORD_REPAIR;
+        record_set_phase(record, RECORD_CLEAN);
+        account_dirty(p, number);
 }
 
 /* What Redis said of an account, as its state; false after load_failed().  @ret_other: the hash was made by another source. */
@@ -420,7 +468,10 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
         const struct reply *packed, *source, *pol;
 
         if (fields->type != REDIS_REPLY_ARRAY || fields->len != 3) {
-                load_failed(p, load, reply_is_error(fields) ? fields->str : "an unexpected reply");
+                if (is_wrongtype(fields))
+                        load_damaged(p, load, fields->str);
+                else
+                        load_failed(p, load, reply_is_error(fields) ? fields->str : "an unexpected reply");
                 return false;
         }
         packed = fields->element[0];
@@ -435,12 +486,12 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
                 *ret_state = (struct state){.pos = -1, .gen = p->gen};
                 if (!reply_is_string(source) || *ret_other)
                         return true;
-                load_failed(p, load, "the hash has no state of ours");
+                load_damaged(p, load, "the hash has no state of ours");
                 return false;
         }
         if (state_unpack((const uint8_t *)packed->str, packed->len, hash, ret_state) != CLOUTD_OK ||
             !history_valid(p->lane->scoring, ret_state->history, ret_state->history_len)) {
-                load_failed(p, load, "the state is damaged");
+                load_damaged(p, load, "the state is damaged");
                 return false;
         }
         if (ret_state->gen < p->gen)

@@ -305,6 +305,15 @@ void account_encode(struct partition *p, uint32_t number)
                 put_gone(p, "SADD", write, e.index);
                 return;
         }
+        if (e.flags & RECORD_FOREIGN) {
+                size_t key_len;
+                const char *key = account_key(lane, e.id, e.id_len, &key_len);
+
+                resp_command(&lane->out, 2);
+                resp_text(&lane->out, "DEL");
+                resp_bytes(&lane->out, key, key_len);
+                store_expect(lane, EXPECT_WRITE, e.index, p);
+        }
         account_fold(p, record);
         e.id = record_id(p->table, record, id_buf); /* a long id may have moved with the history */
         e.cold = record->cold;
@@ -334,7 +343,7 @@ void account_written(struct partition *p, struct sent_write *write)
         struct record *record = account_of(p, write->number);
         struct cold *cold = record->cold;
 
-        record->flags &= (uint16_t)~RECORD_INFLIGHT;
+        record->flags &= (uint16_t) ~(RECORD_INFLIGHT | RECORD_FOREIGN);
         lane_count(p->lane->telemetry, LANE_WRITES, 1);
         cold->at = write->left ? 0 : write->at;
         cold->reg = write->left ? 0 : write->reg;

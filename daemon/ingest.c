@@ -67,6 +67,12 @@ static void count_batch(struct batch *batch)
                 batch->open_partition = p;
                 batch->open_offset = e->act.offset;
                 number = table_find(p->table, e->hash, e->event.target, e->event.target_len);
+                if (__builtin_expect(e->act.offset < p->repair_until, false) &&
+                    (number == 0 || !(account_of(p, number)->flags & RECORD_REPAIR))) {
+                        if (e->act.act == ACT_COUNT)
+                                lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
+                        continue;
+                }
                 if (number == 0)
                         number = account_insert(p, e->hash, e->event.target, e->event.target_len, !p->virgin);
                 account_event(p, number, &e->act, e->several_lines);
@@ -135,6 +141,8 @@ static void reject(struct partition *p, const struct log_record *record, const c
         static struct log_limit limit;
         const struct lane *lane = p->lane;
 
+        if (record->offset < p->repair_until)
+                return; /* it has its letter */
         log_limited(&limit, LOG_LEVEL_NOTICE, "event rejected", "topic", "%s",
                     lane->shared->conf->kafka_topic, "partition", "%d", p->id, "offset", "%" PRId64,
                     record->offset, "line", "%" PRIu64, line_number, "reason", "%s", reject_text(reason),
@@ -273,7 +281,8 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
                         continue;
                 }
                 if (p != last) {
-                        take_sample(p, record);
+                        if (record->offset >= p->repair_until)
+                                take_sample(p, record);
                         partition_waits(p);
                         p->at_end = false;
                         last = p;
@@ -282,8 +291,10 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
         }
         count_batch(batch);
         close_message(batch);
-        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 continuity_batch_read(p);
+                repair_read(p);
+        }
         if (lane->shared->conf->clock_record)
                 for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
                         lane_raise_record_clock(lane, p->now_next);

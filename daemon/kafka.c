@@ -22,6 +22,7 @@
 #define COMMIT_EVERY_US  INT64_C(10000000)
 #define PROBE_EVERY_US   INT64_C(1000000)
 #define ROUND_MS         50
+#define RESTART_EVERY_US INT64_C(3000000) /* until what was missing is read again */
 #define RESTART_AFTER_US INT64_C(1000000) /* the lanes say meanwhile where they have to read */
 
 void kafka_fail(struct kafka *kafka, enum cloutd_err code, const char *what)
@@ -303,7 +304,6 @@ static void restart_fetching(struct kafka *kafka)
         rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(kafka->n_partitions);
 
         kafka->restart = false;
-        kafka->restart_us = 0;
         for (int i = 0; i < kafka->n_partitions; i++) {
                 struct partition_place *place = &kafka->places[i];
                 /* relaxed: an offset that is old by a moment is read again, and skipped */
@@ -327,6 +327,22 @@ static void restart_fetching(struct kafka *kafka)
                         kafka_fail(kafka, CLOUTD_EINTERNAL, rd_kafka_err2str(err));
         }
         rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* Whether a lane still waits for the record that tells it the log. */
+static bool any_verifying(const struct kafka *kafka)
+{
+        for (int i = 0; i < kafka->n_partitions; i++) {
+                const struct partition_telemetry *p = &kafka->telemetry->partitions[i];
+
+                /* relaxed, all: asked again in a moment */
+                if (kafka->places[i].assigned &&
+                    atomic_load_explicit(&p->phase, memory_order_relaxed) == PARTITION_OWNED &&
+                    atomic_load_explicit(&p->read_from, memory_order_relaxed) !=
+                            atomic_load_explicit(&p->next_offset, memory_order_relaxed))
+                        return true;
+        }
+        return false;
 }
 
 /* Brokers or topic were away: what is there now may be another log. */
@@ -429,8 +445,13 @@ static void round_of_work(struct kafka *kafka)
         }
         take_answers(kafka);
         letters_poll(kafka->letters, now_us);
-        if (kafka->restart || (kafka->restart_us != 0 && now_us >= kafka->restart_us))
+        if (kafka->restart)
                 restart_fetching(kafka);
+        if (kafka->restart_us != 0 && now_us >= kafka->restart_us) {
+                kafka->restart_us = any_verifying(kafka) ? now_us + RESTART_EVERY_US : 0;
+                if (kafka->restart_us != 0)
+                        restart_fetching(kafka);
+        }
         note_ends(kafka);
         for (int i = 0; i < kafka->n_partitions; i++) {
                 const struct partition_place *place = &kafka->places[i];

@@ -222,6 +222,7 @@ void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset)
                 p->next = offset; /* over control records */
                 partition_waits(p);
         }
+        repair_read(p);
         p->at_end = offset == p->next;
 }
 

@@ -194,6 +194,9 @@ struct partition {
         enum resume resume;                /* what the operator decided */
         bool resume_ready;
         int64_t resume_low;
+        struct numbers repairing; /* records with RECORD_REPAIR (repair.c) */
+        int64_t repair_until;     /* below it only those count; 0: none is under way */
+        mono_us_t repair_ask_us;
         char *gaps; /* "from-to ..": accepted, as Redis has it */
 
         /* the open cut, protocol 5 */
@@ -433,6 +436,12 @@ bool partition_saved(
 bool partition_written(const struct partition *p); /* the same, whatever else is under way */
 void partition_new_token(struct partition *p);
 
+/* repair.c */
+bool repair_begin(struct partition *p, uint32_t number, bool foreign); /* false: not now, or never */
+void repair_read(struct partition *p);                                 /* `next` has moved */
+void repair_forget(struct partition *p);
+void repair_step(struct partition *p);
+
 /* continuity.c */
 void continuity_batch_read(struct partition *p); /* a batch was counted: its records are about to go */
 void continuity_forget(struct partition *p);
@@ -464,6 +473,9 @@ size_t account_cold_bytes(const struct record *record); /* of a resident account
 uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want);
 void account_remove(struct partition *p, uint32_t number);
 void account_dirty(struct partition *p, uint32_t number);
+/* A WANTED account becomes resident, empty and before everything, in no list; and is written when it is whole. */
+void account_begin_anew(struct partition *p, uint32_t number, bool foreign);
+void account_whole(struct partition *p, uint32_t number);
 void account_before_everything(struct record *record);   /* its position: every event is later */
 void account_want(struct partition *p, uint32_t number); /* back into the list of loads */
 void account_loaded(struct partition *p, struct sent_load *load);

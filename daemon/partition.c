@@ -84,6 +84,7 @@ struct partition *partition_free(struct partition *p)
         numbers_free(&p->wanted);
         numbers_free(&p->failed);
         numbers_free(&p->in_batch);
+        numbers_free(&p->repairing);
         free(p->gone.slots);
         free(p->own_key);
         free(p->gone_key);
@@ -115,6 +116,7 @@ static void clear_lists(struct partition *p)
         numbers_clear(&p->wanted);
         numbers_clear(&p->failed);
         numbers_clear(&p->in_batch);
+        repair_forget(p);
         p->cut_open = false;
         p->cut_pending = 0;
         p->waiting_since_us = 0;
@@ -327,7 +329,7 @@ static void cut_step(struct partition *p)
             (!RULE(LETTERS_FIRST) ||
              lane->env->letters_pending(lane->env->ctx, p->id, p->letters_slot ^ 1) == 0))
                 cut_close(p);
-        if (!p->cut_open && p->waiting_since_us != 0) {
+        if (!p->cut_open && p->waiting_since_us != 0 && p->repair_until == 0) {
                 int64_t wait_us = lane->shared->conf->flush_interval_ms * 1000;
 
                 if (!cut_has_something(p)) {
@@ -449,7 +451,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
 
                 record->flags &=
                         (uint16_t) ~(RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_INFLIGHT | RECORD_IN_BATCH);
-                if (phase != RECORD_FREE && account_is_nothing(record)) {
+                if (phase != RECORD_FREE && (record->flags & RECORD_REPAIR || account_is_nothing(record))) {
                         account_remove(p, number);
                 } else if (phase != RECORD_FREE) {
                         struct cold *cold = record->cold;
@@ -509,6 +511,7 @@ void partition_taken(struct partition *p, bool by_ourselves)
                 return;
         }
         lane_count(p->lane->telemetry, LANE_FENCED, 1);
+        lane_count(p->lane->telemetry, LANE_TAKEN, 1);
         p->lane->env->random(p->lane->env->ctx, &random, sizeof random);
         wait_us = TAKEN_WAIT_MIN_US << (p->taken_in_a_row < 8 ? p->taken_in_a_row : 8);
         wait_us += (int64_t)random % (TAKEN_WAIT_MIN_US * 9);
@@ -581,6 +584,7 @@ void partition_step(struct partition *p)
         if (RULE(CLAIM_AGAIN) && p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
                 partition_move(p, PARTITION_UNCLAIMED, WHY_WAITED);
         continuity_step(p);
+        repair_step(p);
         if (partition_writes(p)) {
                 measure_rate(p);
                 retry_failed(p);

@@ -36,6 +36,8 @@ void exec_undone(struct lane *lane, bool unknown)
                 if (p->in_exec) {
                         p->in_exec = false;
                         p->unknown = p->unknown || unknown;
+                        if (unknown)
+                                lane_count(lane->telemetry, LANE_UNKNOWN, 1);
                 }
                 if (p->phase == PARTITION_CLAIMING) {
                         p->claim_judged = false;

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* repair.c - what becomes of an account whose state in Redis is damaged, or stands under a key of another type?
+ *
+ * It is a function of the log, so it is counted again, from the partition's first record on, in memory alone:
+ *
+ *       first                            low        R
+ *   ──────┬───────────────────────────────┬─────────┬──► log
+ *         └──── only the damaged account counts ────┘ then it is written whole, and reading goes on
+ *
+ * Nothing of it is written before it is whole, so nobody sees it half counted, or as it was before it left; what it was
+ * when it left and came back follows from its own events, which are read again too.  Every other account has all
+ * below R already, in memory or in Redis, and skips; so `gone` needs no entries of old.  Redis is not told: after a
+ * crash `low` still lies before the event that brought the damage to light, which then does so again.  Accounts that
+ * are found meanwhile join in, at the price of beginning anew.
+ *
+ * Where the log does not reach back to the first record (retention, an accepted gap, an earlier generation) there is
+ * nothing to count from: the account is asked for again each second, `low` stands still, and /readyz says so. */
+#include "lane_internal.h"
+#include <inttypes.h>
+
+#define ASK_AGAIN_US INT64_C(5000000)
+#define HELD_UP                                                                                              \
+        "an account's state in Redis is damaged and the log does not reach back to rebuild it: see the log " \
+        "for its name"
+
+static bool log_has_all(struct partition *p)
+{
+        const struct lane_env *env = p->lane->env;
+        int64_t begin, end;
+
+        if (p->gen > 1 || p->gaps[0] != '\0')
+                return false;
+        if (p->repair_until != 0)
+                return true; /* asked when it began */
+        if (p->lane->now_us < p->repair_ask_us)
+                return false;
+        p->repair_ask_us = p->lane->now_us + ASK_AGAIN_US;
+        return env->log_bounds(env->ctx, p->id, &begin, &end) && begin <= p->first && end >= p->next;
+}
+
+bool repair_begin(struct partition *p, uint32_t number, bool foreign)
+{
+        if (p->phase != PARTITION_OWNED || p->seek_wanted || p->verifying || p->doubt != DOUBT_NONE)
+                return false;
+        if (!log_has_all(p)) {
+                atomic_store_explicit(&p->telemetry->stopped_reason, HELD_UP, memory_order_relaxed);
+                return false;
+        }
+        account_begin_anew(p, number, foreign);
+        numbers_add(&p->repairing, number);
+        if (p->repair_until < p->next)
+                p->repair_until = p->next;
+        p->next = p->first;
+        p->seek_wanted = true;
+        log_line(LOG_LEVEL_WARNING, "a damaged account is rebuilt from the log", "topic", "%s",
+                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "from", "%" PRId64, p->first,
+                 "to", "%" PRId64, p->repair_until, "accounts", "%zu", numbers_count(&p->repairing), NULL);
+        return true;
+}
+
+void repair_read(struct partition *p)
+{
+        uint32_t number;
+        size_t n = 0;
+
+        if (p->repair_until == 0 || p->next < p->repair_until)
+                return;
+        while (numbers_take(&p->repairing, &number)) {
+                account_whole(p, number);
+                n++;
+        }
+        lane_count(p->lane->telemetry, LANE_REPAIRS, n);
+        log_line(LOG_LEVEL_NOTICE, "damaged accounts are rebuilt", "topic", "%s",
+                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "accounts", "%zu", n, "next",
+                 "%" PRId64, p->next, NULL);
+        p->repair_until = 0;
+}
+
+void repair_forget(struct partition *p)
+{
+        numbers_clear(&p->repairing);
+        p->repair_until = 0;
+}
+
+void repair_step(struct partition *p)
+{
+        /* relaxed: stands for itself, and is ours */
+        const char *reason = atomic_load_explicit(&p->telemetry->stopped_reason, memory_order_relaxed);
+
+        if (reason != NULL && p->phase == PARTITION_OWNED && numbers_count(&p->failed) == 0 &&
+            numbers_count(&p->wanted) == 0)
+                atomic_store_explicit(&p->telemetry->stopped_reason, NULL, memory_order_relaxed);
+}

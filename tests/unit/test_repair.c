@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_repair.c - is an account whose state in Redis is damaged right again, and is nobody else touched?
+ *
+ * Real lanes on a real Redis (lane_rig.h); the oracle counts the whole log again. */
+#pragma GCC diagnostic ignored "-Wunused-function" /* of lane_rig.h this uses a part */
+#include "lane_rig.h"
+
+#pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
+
+static struct rig *rig;
+static struct daemon *x;
+
+static void begin(void)
+{
+        rig = rig_new(RIG_CONF "boards: {size: 3}\n");
+}
+
+static void end(void)
+{
+        x = daemon_crash(x);
+        rig_free(rig);
+}
+
+TestSuite(repair, .init = begin, .fini = end);
+
+static void started(void)
+{
+        x = daemon_crash(x);
+        x = daemon_new(rig);
+        daemon_assign(x);
+}
+
+static void count_all(int times)
+{
+        for (int i = 0; i < times; i++)
+                for (int a = 0; a < rig->n_accounts; a++) {
+                        rig->wall_ms += 1000;
+                        rig_count(rig, a);
+                }
+}
+
+/* Flip a bit of the account's state, cut it short, take it away, put another type in its place: by @how. */
+static void damage(int account, int how)
+{
+        char name[ACCOUNT_ID_MAX + 1];
+        const int source = rig_partition_of(account) + 1;
+        redisReply *state;
+
+        (void)rig_name(account, name);
+        state = rig_redis(rig, "HGET clout:a:%s _s%d", name, source);
+        cr_assert_eq(state->type, REDIS_REPLY_STRING, "%s has no state", name);
+        switch (how % 4) {
+        case 0:
+                state->str[(size_t)how % state->len] ^= 1;
+                freeReplyObject(rig_redis(rig, "HSET clout:a:%s _s%d %b", name, source, state->str,
+                                          (size_t)state->len));
+                break;
+        case 1:
+                freeReplyObject(rig_redis(rig, "HSET clout:a:%s _s%d %b", name, source, state->str,
+                                          (size_t)state->len / 2));
+                break;
+        case 2: freeReplyObject(rig_redis(rig, "HDEL clout:a:%s _s%d", name, source)); break;
+        default:
+                freeReplyObject(rig_redis(rig, "DEL clout:a:%s", name));
+                freeReplyObject(rig_redis(rig, "SET clout:a:%s foreign", name));
+        }
+        freeReplyObject(state);
+}
+
+Test(repair, a_damaged_account_is_rebuilt_from_the_log)
+{
+        for (int how = 0; how < 16; how++) {
+                rig->random = (uint64_t)how;
+                for (int i = 0; i < 40; i++)
+                        rig_random_message(rig);
+                for (int a = 0; a < 3; a++)
+                        rig_do_to(rig, STORY_RETURN, a);
+                count_all(3);
+                started();
+                daemon_settle(x, "counted");
+                x = daemon_crash(x);
+                damage(0, how);
+                damage(2, how + 1); /* several share one reading */
+                damage(1, how + 2);
+                count_all(2);
+                started();
+                daemon_settle(x, "rebuilt");
+                rig_compare(rig, "rebuilt");
+                cr_expect_eq(daemon_counter(x, LANE_REPAIRS), 3, "how %d: %" PRIu64, how,
+                             daemon_counter(x, LANE_REPAIRS));
+                cr_expect_null(atomic_load(&x->telemetry->partitions[0].stopped_reason));
+                started();
+                daemon_settle(x, "another life");
+                rig_compare(rig, "another life");
+        }
+}
+
+Test(repair, whatever_happens_while_an_account_is_rebuilt)
+{
+        for (int moment = 0; moment < 60; moment++) {
+                char name[ACCOUNT_ID_MAX + 1];
+
+                count_all(2);
+                rig_do_to(rig, STORY_LEAVE, 4);
+                rig_do_to(rig, STORY_LEAVE, 6);
+                rig_do_to(rig, STORY_RETURN, 6);
+                started();
+                daemon_settle(x, "counted");
+                x = daemon_crash(x);
+                damage(0, moment / 3);
+                count_all(1);
+                rig_do_to(rig, STORY_RETURN, 4);
+                rig_count(rig, 4);
+                started();
+                for (int i = 0; i < moment; i++) {
+                        redisReply *shown;
+
+                        daemon_feed(x, 1);
+                        daemon_step(x);
+                        /* who left is not shown again on the way */
+                        shown = rig_redis(rig, "HGET clout:a:%s all", rig_name(6, name));
+                        cr_expect(shown->type != REDIS_REPLY_STRING || strtoll(shown->str, NULL, 10) <= 10,
+                                  "moment %d: %s", moment, shown->str);
+                        freeReplyObject(shown);
+                }
+                switch (moment % 3) {
+                case 0: started(); break;
+                case 1: rig_cut_connections(rig); break;
+                default:
+                        for (int p = 0; p < RIG_PARTITIONS; p++)
+                                daemon_order(x, ORDER_REVOKE, p, 0);
+                        daemon_steps(x, moment);
+                        daemon_assign(x);
+                }
+                daemon_settle(x, "in the end");
+                rig_compare(rig, "in the end");
+                x = daemon_crash(x);
+                rig_do(rig, "FLUSHALL");
+                for (int p = 0; p < RIG_PARTITIONS; p++) {
+                        for (int i = 0; i < rig->log[p].n; i++)
+                                free(rig->log[p].messages[i].text);
+                        rig->log[p].n = 0;
+                }
+        }
+}
+
+Test(repair, nothing_is_called_done_before_the_account_is_whole)
+{
+        for (int steps = 1; steps < 6; steps++) {
+                count_all(6);
+                started();
+                daemon_settle(x, "counted");
+                x = daemon_crash(x);
+                damage(0, 0);
+                rig->wall_ms += 4 * RIG_HOUR_MS; /* edges make others dirty meanwhile */
+                rig_count(rig, 0);
+                started();
+                while (daemon_partition(x, 0)->repair_until == 0) {
+                        daemon_feed(x, 1);
+                        daemon_step(x);
+                }
+                while (daemon_partition(x, 0)->repair_until != 0) { /* slowly: many cuts could open */
+
+                        cr_expect(daemon_partition(x, 0)->done >= daemon_partition(x, 0)->low,
+                                  "steps %d: done %" PRId64, steps, daemon_partition(x, 0)->done);
+                        daemon_feed(x, 1);
+                        daemon_steps(x, 10 * steps);
+                }
+                daemon_settle(x, "whole");
+                rig_compare(rig, "whole");
+        }
+}
+
+Test(repair, where_the_log_does_not_reach_back_it_is_said_and_low_stands_still)
+{
+        int64_t low;
+        bool ready;
+        char *reasons;
+
+        count_all(3);
+        started();
+        daemon_settle(x, "counted");
+        x = daemon_crash(x);
+        low = rig_own(rig, 0, "low");
+        damage(0, 0);
+        rig->log[0].begin = 2;
+        count_all(1);
+        started();
+        for (int i = 0; i < 2000; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_expect_eq(rig_own(rig, 0, "low"), low);
+        cr_expect_eq(daemon_counter(x, LANE_REPAIRS), 0);
+        cr_expect_gt(daemon_counter(x, LANE_DAMAGED), 0);
+        rig_compare_account(rig, 2, "others are counted");
+        reasons = telemetry_ready(x->telemetry, rig->mono_us, &ready);
+        cr_expect(!ready);
+        cr_expect_not_null(strstr(reasons, "state in Redis is damaged"), "%s", reasons);
+        free(reasons);
+}
