@@ -50,7 +50,8 @@ def bucket(account, at, length):
 
 
 def packed(account, events, pos):
-    """The state after @events, (ms, cell) each, with rings of 1 h and 1 d and the seven cells of kred."""
+    """The state after @events, (ms, cell) each, with rings of 1 h and 1 d and the seven cells of kred; without
+    rows, which only the function in Redis reads."""
     history = row([sum(cell == c for _, cell in events) for c in range(7)]) if events else b""
     for length in (HOUR, DAY) if events else ():
         buckets = {}
@@ -61,7 +62,7 @@ def packed(account, events, pos):
             history += leb(number - before) + row(buckets[number])
             before = number
         history += b"\0"
-    data = bytes([1]) + leb(1) + leb(pos + 1) + leb(AT) + leb(0) + leb(0) + history
+    data = bytes([2]) + leb(1) + leb(pos + 1) + leb(AT) + leb(0) + leb(0) + leb(0) + leb(0) + history
     check = xxhash.xxh3_64_intdigest(data, seed=xxhash.xxh3_64_intdigest(account)) & 0xffffffff
     return data + check.to_bytes(4, "little")
 
