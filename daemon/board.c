@@ -244,14 +244,16 @@ void board_put_own(struct partition *p, struct buf *out)
  * look asks, for one partition, whether those that its places name are still on the board. */
 static void put_places(struct lane *lane)
 {
-        struct partition *p = lane->partitions;
-        unsigned n = 0;
+        const size_t n = lane->shared->telemetry->n_partitions;
+        struct partition *p = NULL;
 
-        for (const struct partition *other = p; other != NULL; other = other->sibling)
-                n++;
-        for (unsigned i = lane->looks++ % n; i > 0; i--)
-                p = p->sibling;
-        for (uint32_t i = 0; p->phase == PARTITION_OWNED && i < 2 * (lane->scoring->n_windows + 1); i++) {
+        for (size_t i = 0; i < n && (p == NULL || p->phase != PARTITION_OWNED); i++) {
+                lane->looked_at = (lane->looked_at + 1) % n;
+                p = lane->by_id[lane->looked_at];
+        }
+        if (p == NULL || p->phase != PARTITION_OWNED)
+                return;
+        for (uint32_t i = 0; i < 2 * (lane->scoring->n_windows + 1); i++) {
                 const struct floor *place = i % 2 == 0 ? &p->floors[i / 2] : &p->sweeps[i / 2];
 
                 if (!place->set || place->member_len == 0)

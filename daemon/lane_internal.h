@@ -359,7 +359,7 @@ struct lane {
 
         struct board_view boards[WINDOWS_MAX];
         mono_us_t boards_us; /* when to look again */
-        unsigned looks;      /* at the boards so far */
+        size_t looked_at;    /* the partition whose places were asked for last */
         mono_us_t clock_us;  /* the same for what other daemons have read (clock: record) */
         bool boards_sent, boards_fresh;
         struct sweeper *sweeper;

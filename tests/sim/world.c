@@ -6,7 +6,7 @@
 #define TEXT_BYTES      ((size_t)1 << 20)
 #define SETTLE_US       INT64_C(180000000)
 #define QUIET_US        INT64_C(1300000)
-#define QUIET_BOARDS_US INT64_C(2600000)
+#define QUIET_BOARDS_US INT64_C(3600000) /* each partition's places are looked at, and one more time */
 
 struct world *world_running;
 enum rule rule_left_out = N_RULES;
