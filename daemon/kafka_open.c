@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define TOPIC_TRIES 5
@@ -185,6 +186,59 @@ static enum cloutd_err find_topic(struct kafka *kafka, struct errmsg *reterr)
         return fail(reterr, CLOUTD_EAGAIN, "asked to stop");
 }
 
+/* The topic's cleanup.policy, from the answer to DescribeConfigs; or NULL, and *ret_why says why. */
+static const char *cleanup_policy(rd_kafka_event_t *answer, const char **ret_why)
+{
+        const rd_kafka_ConfigResource_t **topics;
+        const rd_kafka_ConfigEntry_t **entries;
+        size_t n;
+
+        *ret_why = answer == NULL ? "no answer in time" : rd_kafka_event_error_string(answer);
+        if (answer == NULL || rd_kafka_event_error(answer) != RD_KAFKA_RESP_ERR_NO_ERROR)
+                return NULL;
+        topics = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(answer), &n);
+        *ret_why =
+                n == 1 ? rd_kafka_ConfigResource_error_string(topics[0]) : "an answer about something else";
+        if (n != 1 || rd_kafka_ConfigResource_error(topics[0]) != RD_KAFKA_RESP_ERR_NO_ERROR)
+                return NULL;
+        entries = rd_kafka_ConfigResource_configs(topics[0], &n);
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), "cleanup.policy") == 0)
+                        return rd_kafka_ConfigEntry_value(entries[i]);
+        *ret_why = "cleanup.policy is not in the answer";
+        return NULL;
+}
+
+/* Compaction takes records out of the middle of the log: what is read again would not be what was counted.
+ * Brokers may not let us ask (DescribeConfigs on the topic); then the operator has to know. */
+static enum cloutd_err refuse_compacted(struct kafka *kafka, struct errmsg *reterr)
+{
+        const char *const topic = kafka->conf->kafka_topic;
+        rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+        rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->rk);
+        rd_kafka_event_t *answer;
+        enum cloutd_err err = CLOUTD_OK;
+        const char *policy, *why;
+
+        rd_kafka_DescribeConfigs(kafka->rk, &resource, 1, NULL, queue);
+        answer = rd_kafka_queue_poll(queue, PROBE_MS);
+        policy = cleanup_policy(answer, &why);
+        if (policy == NULL)
+                log_line(LOG_LEVEL_NOTICE,
+                         "cannot see whether the topic is compacted: its cleanup.policy must be delete",
+                         "topic", "%s", topic, "why", "%s", why != NULL ? why : "?", NULL);
+        else if (strstr(policy, "compact") != NULL)
+                err = fail(reterr, CLOUTD_EREFUSED,
+                           "topic %s has cleanup.policy=%s: a log that loses records in the middle gives "
+                           "another score when it is read again; set cleanup.policy=delete",
+                           topic, policy);
+        if (answer != NULL)
+                rd_kafka_event_destroy(answer);
+        rd_kafka_queue_destroy(queue);
+        rd_kafka_ConfigResource_destroy(resource);
+        return err;
+}
+
 /* Where this partition begins, where `start` points to, and where it ends. */
 static enum cloutd_err find_offsets(struct kafka *kafka, int32_t id, int64_t *ret_beginning,
                                     int64_t *ret_start, int64_t *ret_end, struct errmsg *reterr)
@@ -325,6 +379,8 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
         err = make_consumer(kafka, reterr);
         if (err == CLOUTD_OK)
                 err = find_topic(kafka, reterr);
+        if (err == CLOUTD_OK)
+                err = refuse_compacted(kafka, reterr);
         if (err == CLOUTD_OK) {
                 /* relaxed: stands for itself */
                 atomic_store_explicit(&telemetry->condition[CONDITION_KAFKA], true, memory_order_relaxed);

@@ -94,6 +94,17 @@ def test_a_topic_that_nobody_knows_is_69(new_world):
     assert "no-such-topic" in daemon.log()
 
 
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_compacted_topic_is_69(new_world, policy):
+    world = new_world()
+    topic = f"{world.topic}-{policy.replace(',', '-')}"
+    world.kafka.create(topic, 1, f"cleanup.policy={policy}")
+    daemon = world.daemon(kafka={**world.config["kafka"], "topic": topic})
+    assert daemon.wait() == 69, daemon.log_tail()
+    assert f"topic {topic} has cleanup.policy=" in daemon.log()
+    assert "set cleanup.policy=delete" in daemon.log()
+
+
 def test_a_redis_that_wants_another_password_is_69(new_world):
     world = new_world(redis_password="secret")
     daemon = world.daemon()
