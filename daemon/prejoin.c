@@ -4,6 +4,7 @@
 #include "cloutd/kafka.h"
 #include "cloutd/redis_connect.h"
 #include "reply.h"
+#include "server_check.h"
 #include "shared.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,54 +12,23 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define TIMEOUT_MS    5000
-#define CLOCK_SKEW_MS 5000
+#define TIMEOUT_MS 5000
 
 static enum cloutd_err unexpected(const char *command, struct errmsg *reterr)
 {
         return fail(reterr, CLOUTD_ECORRUPT, "Redis: %s: an answer that no Redis gives", command);
 }
 
-/* The value of "name:" in INFO's text; cut at the line's end. */
-static bool info_field(const char *info, const char *name, char *buf, size_t buf_bytes)
-{
-        const char *at = strstr(info, name);
-        size_t len;
-
-        if (at == NULL)
-                return false;
-        at += strlen(name);
-        len = strcspn(at, "\r\n");
-        if (len >= buf_bytes)
-                return false;
-        memcpy(buf, at, len);
-        buf[len] = '\0';
-        return true;
-}
-
 static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
 {
         redisReply *reply;
-        char value[64];
-        int64_t skew_ms, seconds;
+        int64_t time_s;
         enum cloutd_err err = redis_run(redis, &reply, reterr, "INFO");
 
         if (err != CLOUTD_OK)
                 return err;
-        if (reply->type != REDIS_REPLY_STRING)
-                err = unexpected("INFO", reterr);
-        else if (info_field(reply->str, "\nloading:", value, sizeof value) && strcmp(value, "0") != 0)
-                err = fail(reterr, CLOUTD_EAGAIN, "Redis is loading its data");
-        else if (info_field(reply->str, "\nrole:", value, sizeof value) && strcmp(value, "master") != 0)
-                err = fail(reterr, CLOUTD_EREFUSED, "Redis is a %s: redis.address must name the primary",
-                           value);
-        else if (info_field(reply->str, "\nmaxmemory_policy:", value, sizeof value) &&
-                 strcmp(value, "noeviction") != 0)
-                err = fail(reterr, CLOUTD_EREFUSED,
-                           "Redis has maxmemory-policy %s: set it to noeviction (an evicted account cannot "
-                           "be told "
-                           "from one that never was)",
-                           value);
+        err = reply->type == REDIS_REPLY_STRING ? server_check_info(reply->str, reterr)
+                                                : unexpected("INFO", reterr);
         freeReplyObject(reply);
         if (err != CLOUTD_OK)
                 return err;
@@ -66,18 +36,12 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
         if (err != CLOUTD_OK)
                 return err;
         if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-            !redis_number(reply->element[0], TIME_SANE_MS / 1000, &seconds)) {
-                freeReplyObject(reply);
-                return unexpected("TIME", reterr);
-        }
-        skew_ms = seconds * 1000 - clock_wall_ms();
+            !redis_number(reply->element[0], TIME_SANE_MS / 1000, &time_s))
+                err = unexpected("TIME", reterr);
+        else
+                err = server_check_time(time_s, clock_wall_ms(), reterr);
         freeReplyObject(reply);
-        if (skew_ms > CLOCK_SKEW_MS || skew_ms < -CLOCK_SKEW_MS - 1000)
-                return fail(reterr, CLOUTD_EREFUSED,
-                            "the clock of Redis is %+" PRId64
-                            " s away from ours: scores would slide at the wrong time",
-                            skew_ms / 1000);
-        return CLOUTD_OK;
+        return err;
 }
 
 /* The function that writes who leaves, and accounts with several parts. */

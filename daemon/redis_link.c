@@ -2,6 +2,7 @@
 #include "redis_link.h"
 #include "buf.h"
 #include "resp.h"
+#include "server_check.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -11,12 +12,16 @@
 
 #define CONNECT_TIMEOUT_US INT64_C(3000000)
 
+/* What is asked first, in this order. */
+enum greeting { GREETING_AUTH, GREETING_INFO, GREETING_TIME, GREETING_DONE };
+
 struct hiredis_link {
         struct redis_link link;
         const struct conf *conf;
         redisContext *context;
         mono_us_t give_up_us; /* connecting must be done by then */
-        bool connected;       /* the socket is; AUTH may be under way */
+        bool connected;       /* the socket is */
+        enum greeting awaited;
         struct buf out;
         size_t out_sent;
 };
@@ -39,7 +44,7 @@ static void link_close(struct redis_link *base)
 
 static enum link_state link_broken(struct redis_link *base, const char *why)
 {
-        (void)snprintf(base->error, sizeof base->error, "%s", why);
+        (void)snprintf(base->error, sizeof base->error, "%.*s", (int)sizeof base->error - 1, why);
         link_close(base);
         return LINK_DOWN;
 }
@@ -74,7 +79,9 @@ static void link_connect(struct redis_link *base, mono_us_t now)
                 return;
         }
         base->state = LINK_CONNECTING;
+        base->unfit = false;
         link->give_up_us = now + CONNECT_TIMEOUT_US;
+        link->awaited = conf->redis_password != NULL ? GREETING_AUTH : GREETING_INFO;
         if (conf->redis_password != NULL) {
                 resp_command(&link->out, conf->redis_username != NULL ? 3 : 2);
                 resp_text(&link->out, "AUTH");
@@ -82,6 +89,10 @@ static void link_connect(struct redis_link *base, mono_us_t now)
                         resp_text(&link->out, conf->redis_username);
                 resp_text(&link->out, conf->redis_password);
         }
+        resp_command(&link->out, 1);
+        resp_text(&link->out, "INFO");
+        resp_command(&link->out, 1);
+        resp_text(&link->out, "TIME");
 }
 
 /* 1: the socket is connected, 0: not yet, -1: it will not be. */
@@ -99,6 +110,47 @@ static int link_check_connected(struct hiredis_link *link)
                 return -1;
         }
         return 1;
+}
+
+static enum cloutd_err judge_greeting(enum greeting which, const struct reply *reply, struct errmsg *reterr)
+{
+        int64_t time_s;
+
+        if (reply_is_error(reply))
+                return fail(reterr, CLOUTD_EAGAIN, "%s", reply->str);
+        if (which == GREETING_AUTH)
+                return CLOUTD_OK;
+        if (which == GREETING_INFO && reply_is_string(reply))
+                return server_check_info(reply->str, reterr);
+        time_s = which == GREETING_TIME && reply->type == REDIS_REPLY_ARRAY && reply->len == 2
+                         ? reply_within(reply->element[0], TIME_SANE_MS / 1000, -1)
+                         : -1;
+        /* The server's clock is real, so ours must be: not the lane's, which a test may set. */
+        return time_s >= 0 ? server_check_time(time_s, clock_wall_ms(), reterr)
+                           : fail(reterr, CLOUTD_EAGAIN, "an answer to INFO or TIME that no Redis gives");
+}
+
+static enum link_state link_greet(struct hiredis_link *link, mono_us_t now)
+{
+        struct redis_link *base = &link->link;
+        const struct reply *reply;
+
+        while (link->awaited != GREETING_DONE && (reply = redis_link_reply(base)) != NULL) {
+                struct errmsg why;
+                const enum cloutd_err err = judge_greeting(link->awaited, reply, &why);
+
+                base->unfit = err == CLOUTD_EREFUSED;
+                if (err != CLOUTD_OK)
+                        return link_broken(base, why.text);
+                link->awaited++;
+        }
+        if (link->awaited == GREETING_DONE) {
+                arena_reset(base->arena);
+                base->state = LINK_UP;
+        } else if (base->state != LINK_DOWN && now > link->give_up_us) {
+                return link_broken(base, "timed out in AUTH, INFO or TIME");
+        }
+        return base->state;
 }
 
 static enum link_state link_pump(struct redis_link *base, mono_us_t now)
@@ -120,8 +172,6 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
                         return now > link->give_up_us ? link_broken(base, "timed out while connecting")
                                                       : base->state;
                 link->connected = true;
-                if (link->conf->redis_password == NULL)
-                        base->state = LINK_UP;
         }
         while (link->out_sent < link->out.len) {
                 n = send(link->context->fd, link->out.data + link->out_sent, link->out.len - link->out_sent,
@@ -145,16 +195,8 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
                 if (n > 0 && redisReaderFeed(base->reader, chunk, (size_t)n) != REDIS_OK)
                         return link_broken(base, base->reader->errstr);
         } while (n == (ssize_t)sizeof chunk || (n < 0 && errno == EINTR));
-        if (base->state == LINK_CONNECTING) {
-                struct reply *auth = redis_link_reply(base);
-
-                if (auth != NULL && reply_is_error(auth))
-                        return link_broken(base, auth->str);
-                if (auth == NULL)
-                        return now > link->give_up_us ? link_broken(base, "timed out in AUTH") : base->state;
-                arena_reset(base->arena);
-                base->state = LINK_UP;
-        }
+        if (base->state == LINK_CONNECTING)
+                return link_greet(link, now);
         return base->state;
 }
 

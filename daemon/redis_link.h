@@ -16,8 +16,8 @@
 
 enum link_state {
         LINK_DOWN,       /* broken or refused; error says why.  link_connect() tries again */
-        LINK_CONNECTING, /* on its way, AUTH included */
-        LINK_UP
+        LINK_CONNECTING, /* on its way: AUTH, and what server_check.h asks, included */
+        LINK_UP          /* to a server that may be written to */
 };
 
 struct redis_link;
@@ -37,6 +37,7 @@ struct redis_link {
         struct arena *arena; /* of the replies; emptied by whoever reads them */
         redisReader *reader; /* new for each connection */
         char error[256];     /* why it is down */
+        bool unfit;          /* because the server may not be written to, as it is */
 };
 
 /* A link by hiredis to @conf's Redis (borrowed); NULL when out of memory.  Nothing is sent before ->connect.

@@ -600,6 +600,13 @@ static void lost(struct lane *lane)
         }
 }
 
+static void tell_whether_fit(struct lane *lane, bool fit)
+{
+        /* relaxed: stands for itself */
+        atomic_store_explicit(&lane->shared->telemetry->condition[CONDITION_SERVER], fit,
+                              memory_order_relaxed);
+}
+
 static bool connected(struct lane *lane)
 {
         struct redis_link *link = lane->link;
@@ -610,18 +617,23 @@ static bool connected(struct lane *lane)
                  * `gone` would say that an account was counted whose part was not written. */
                 if (!lane->link_was_up && RULE(FUNCTION_FIRST))
                         lane->function_missing = true;
+                if (!lane->link_was_up)
+                        tell_whether_fit(lane, true);
                 lane->link_was_up = true;
                 lane->connect_tries = 0;
                 return true;
         }
         if (lane->link_was_up)
                 lost(lane);
+        if (state == LINK_DOWN && link->unfit)
+                tell_whether_fit(lane, false);
         if (state == LINK_DOWN && lane->now_us >= lane->connect_us) {
                 if (lane->connect_tries > 0) {
                         static struct log_limit limit;
 
-                        log_limited(&limit, LOG_LEVEL_WARNING, "cannot reach Redis; trying again", "lane",
-                                    "%u", lane->number, "why", "%s", link->error, NULL);
+                        log_limited(&limit, LOG_LEVEL_WARNING,
+                                    "no connection to Redis that may be used; trying again", "lane", "%u",
+                                    lane->number, "why", "%s", link->error, NULL);
                 }
                 lane->connect_us =
                         lane->now_us +

@@ -755,8 +755,8 @@ static const char *const condition_reasons[CONDITION_COUNT] = {
                 "may be written to",
         [CONDITION_SALT] = "an opt-out waits for a salt: set optout_salt_file and restart",
         [CONDITION_SERVER] =
-                "Redis is not a master that evicts nothing: see redis.address, and set maxmemory-policy "
-                "to noeviction there",
+                "Redis is not a master that evicts nothing and whose clock is right: see redis.address, set "
+                "maxmemory-policy to noeviction there; the log says which",
         [CONDITION_STOPPING] = "a stop was asked for",
 };
 

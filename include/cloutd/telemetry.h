@@ -121,7 +121,7 @@ enum condition {
         CONDITION_TOPIC,        /* the topic is there */
         CONDITION_DEAD_LETTERS, /* the dead-letter topic takes what we send */
         CONDITION_SALT,         /* no opt-out waits for a salt */
-        CONDITION_SERVER,       /* Redis is a master that evicts nothing */
+        CONDITION_SERVER,       /* Redis is a master that evicts nothing, and its clock is ours */
         CONDITION_STOPPING,     /* false once a stop was asked for */
         CONDITION_COUNT
 };

@@ -125,6 +125,33 @@ def test_a_redis_that_would_evict_accounts_is_69(new_world):
     assert "noeviction" in daemon.log()
 
 
+@pytest.mark.parametrize("change, back", [
+    (("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"), ("CONFIG", "SET", "maxmemory-policy", "noeviction")),
+    (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+], ids=["evicts", "replica"])
+def test_a_server_that_became_unfit_is_not_written_to_after_a_reconnect(new_world, change, back):
+    world = new_world()
+
+    def times_asked():
+        return world.redis.client.info("commandstats")["cmdstat_time"]["calls"]
+
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.redis.client.execute_command(*change)
+        world.redis.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        daemon.wait_ready(False)
+        wait_for(lambda: "noeviction" in daemon.get("/readyz")[1], what="/readyz says what is wrong")
+        world.send(world.record({"type": "retweet", "actor": "a", "target": "bob"}, T0))
+        wait_for(lambda: daemon.books()["scored"] == 1, what="the event was read")
+        tries = times_asked()
+        wait_for(lambda: times_asked() > tries + 4, what="it was tried again")
+        assert world.read_accounts() == {}
+        world.redis.client.execute_command(*back)
+        daemon.wait_ready()
+        world.wait_until_read()
+    world.check()
+
+
 def test_another_salt_is_refused_instead_of_bringing_people_back(new_world):
     world = new_world()
     world.send(world.record({"type": "optout", "target": "bob"}, T0))

@@ -645,7 +645,7 @@ static void daemon_step(struct daemon *d)
         d->rig->mono_us += RIG_STEP_US;
         (void)lane_step(d->lane, d->rig->wall_ms, d->rig->mono_us);
         n = lane_poll_fds(d->lane, fds);
-        waits = d->lane->pipeline.under_way;
+        waits = d->lane->pipeline.under_way || d->lane->link->state == LINK_CONNECTING;
         for (const struct partition *p = d->lane->partitions; p != NULL; p = p->sibling)
                 waits = waits || p->sweep_phase == SWEEP_SCANNING;
         if (n > 0 && waits)
