@@ -2,6 +2,7 @@
 """cloutd as a program: exit statuses, endpoints, metrics, what it says of a configuration that is wrong."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -123,6 +124,21 @@ def test_a_redis_that_would_evict_accounts_is_69(new_world):
     daemon = world.daemon()
     assert daemon.wait() == 69, daemon.log_tail()
     assert "noeviction" in daemon.log()
+
+
+@pytest.mark.parametrize("rules, named", [
+    (("~*", "-multi"), "MULTI"),
+    (("~*", "-zadd"), "ZADD"),
+    (("~t:own*", "~t:mode", "~t:salt*"), "DEL"),
+])
+def test_a_redis_that_allows_only_half_of_it_is_69(new_world, rules, named):
+    world = new_world()
+    world.redis.client.execute_command("ACL", "SETUSER", "clout", "on", ">secret", "+@all", *rules)
+    (world.folder / "password").write_text("secret\n")
+    daemon = world.daemon(redis={**world.config["redis"], "username": "clout", "password_file": "password"})
+    assert daemon.wait() == 69, daemon.log_tail()
+    assert re.search(rf"Redis: {named}: NOPERM", daemon.log()), daemon.log_tail()
+    assert world.redis.client.keys() == []
 
 
 @pytest.mark.parametrize("change, back", [
