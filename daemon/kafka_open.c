@@ -144,7 +144,8 @@ static enum cloutd_err open_letters(struct kafka *kafka, struct errmsg *reterr)
         return letters_open(kafka->conf, kafka->telemetry, rc, &kafka->letters, reterr);
 }
 
-static enum cloutd_err find_topic(struct kafka *kafka, struct errmsg *reterr)
+/* *ret_broker: one that knows it; -1: none was named. */
+static enum cloutd_err find_topic(struct kafka *kafka, int32_t *ret_broker, struct errmsg *reterr)
 {
         static struct log_limit limit;
 
@@ -168,6 +169,7 @@ static enum cloutd_err find_topic(struct kafka *kafka, struct errmsg *reterr)
                 }
                 topic_err = metadata->topics[0].err;
                 kafka->n_partitions = metadata->topics[0].partition_cnt;
+                *ret_broker = metadata->broker_cnt > 0 ? metadata->brokers[0].id : -1;
                 rd_kafka_metadata_destroy(metadata);
                 if (topic_err == RD_KAFKA_RESP_ERR_NO_ERROR && kafka->n_partitions > 0)
                         return kafka->n_partitions <= PARTITIONS_MAX
@@ -211,16 +213,22 @@ static const char *cleanup_policy(rd_kafka_event_t *answer, const char **ret_why
 
 /* Compaction takes records out of the middle of the log: what is read again would not be what was counted.
  * Brokers may not let us ask (DescribeConfigs on the topic); then the operator has to know. */
-static enum cloutd_err refuse_compacted(struct kafka *kafka, struct errmsg *reterr)
+static enum cloutd_err refuse_compacted(struct kafka *kafka, int32_t broker, struct errmsg *reterr)
 {
         const char *const topic = kafka->conf->kafka_topic;
         rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+        rd_kafka_AdminOptions_t *options =
+                rd_kafka_AdminOptions_new(kafka->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
         rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->rk);
         rd_kafka_event_t *answer;
         enum cloutd_err err = CLOUTD_OK;
         const char *policy, *why;
+        char refused[128];
 
-        rd_kafka_DescribeConfigs(kafka->rk, &resource, 1, NULL, queue);
+        /* Any broker knows; librdkafka would wait for the controller, which its mock cluster has not. */
+        if (broker >= 0)
+                (void)rd_kafka_AdminOptions_set_broker(options, broker, refused, sizeof refused);
+        rd_kafka_DescribeConfigs(kafka->rk, &resource, 1, options, queue);
         answer = rd_kafka_queue_poll(queue, PROBE_MS);
         policy = cleanup_policy(answer, &why);
         if (policy == NULL)
@@ -235,6 +243,7 @@ static enum cloutd_err refuse_compacted(struct kafka *kafka, struct errmsg *rete
         if (answer != NULL)
                 rd_kafka_event_destroy(answer);
         rd_kafka_queue_destroy(queue);
+        rd_kafka_AdminOptions_destroy(options);
         rd_kafka_ConfigResource_destroy(resource);
         return err;
 }
@@ -362,6 +371,7 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
                            bool (*should_stop)(void), struct kafka **ret_kafka, struct errmsg *reterr)
 {
         struct kafka *kafka = calloc(1, sizeof *kafka);
+        int32_t broker = -1;
         enum cloutd_err err;
 
         if (kafka == NULL)
@@ -378,9 +388,9 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
         }
         err = make_consumer(kafka, reterr);
         if (err == CLOUTD_OK)
-                err = find_topic(kafka, reterr);
+                err = find_topic(kafka, &broker, reterr);
         if (err == CLOUTD_OK)
-                err = refuse_compacted(kafka, reterr);
+                err = refuse_compacted(kafka, broker, reterr);
         if (err == CLOUTD_OK) {
                 /* relaxed: stands for itself */
                 atomic_store_explicit(&telemetry->condition[CONDITION_KAFKA], true, memory_order_relaxed);
