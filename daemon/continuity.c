@@ -30,6 +30,7 @@
 #include <xxhash.h>
 
 #define ASK_AGAIN_US  INT64_C(1000000)
+#define VERIFY_TRIES  3
 #define SHORT_WAIT_US INT64_C(5000000) /* a leader just elected may tell an earlier end for a moment */
 
 /* ---- the last record ---- */
@@ -160,14 +161,12 @@ bool continuity_verified(struct partition *p, const struct log_record *record)
         if (record->offset < p->expected.offset || p->doubt == DOUBT_ANOTHER)
                 return false;
         if (record->offset > p->expected.offset) {
-                if (record->offset <= p->next) { /* retention took it, but nothing that is needed */
-                        p->verifying = false;
-                        p->doubt = DOUBT_NONE;
-                        return true;
+                /* Retention took it, or fetching began elsewhere than it was asked to, as librdkafka does with a topic
+                 * that was missing: the log's bounds tell, and it is asked for again. */
+                if (p->doubt == DOUBT_NONE) {
+                        p->doubt = p->verify_tries++ < VERIFY_TRIES ? DOUBT_RANGE : DOUBT_MISSING;
+                        p->doubt_us = p->lane->now_us + (p->verify_tries > 1 ? ASK_AGAIN_US : 0);
                 }
-                if (p->doubt == DOUBT_NONE)
-                        p->doubt_us = p->lane->now_us;
-                p->doubt = DOUBT_MISSING;
                 return false;
         }
         p->doubt = DOUBT_NONE;
@@ -234,13 +233,12 @@ static void doubt_step(struct partition *p)
         if (!env->log_bounds(env->ctx, p->id, &begin, &end))
                 return;
         p->doubt = DOUBT_NONE;
-        if (doubt == DOUBT_ANOTHER) {
-                stop_for_log(p, STOP_ANOTHER_LOG, begin, end);
-        } else if (begin > p->next) {
+        if (doubt != DOUBT_ANOTHER && begin > p->next) {
                 stop_for_log(p, STOP_GAP, begin, end);
-        } else if (end < p->next) {
+        } else if (doubt != DOUBT_ANOTHER && end < p->next) {
                 stop_for_log(p, STOP_TRUNCATED, begin, end);
-        } else if (doubt == DOUBT_MISSING && p->verifying && p->expected.offset >= begin) {
+        } else if (doubt == DOUBT_ANOTHER ||
+                   (doubt == DOUBT_MISSING && p->verifying && p->expected.offset >= begin)) {
                 stop_for_log(p, STOP_ANOTHER_LOG, begin, end);
         } else {
                 if (p->verifying && p->expected.offset < begin)

@@ -7,7 +7,7 @@
  * Rebalances are eager: librdkafka below 2.6.1 can loop for ever in the cooperative protocol, and below 2.10
  * a commit during one costs the assignment.  An eager rebalance takes everything away each time, so a lane
  * keeps what was revoked until it is known who has it; what comes back goes on without a claim
- * (docs/protocol.md).
+ * (docs/correctness.md).
  *
  * Positions are ours: read from Redis by the claim, checked by the lane against every record, never
  * librdkafka's stored offsets.  The offsets committed to Kafka follow `low`, for lag tools and people. */
@@ -326,6 +326,13 @@ static void restart_fetching(struct kafka *kafka)
                 if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
                         kafka_fail(kafka, CLOUTD_EINTERNAL, rd_kafka_err2str(err));
         }
+        /* When fetching stops, librdkafka takes away where the queue leads. */
+        for (int i = 0; i < kafka->n_partitions; i++) {
+                const struct partition_place *place = &kafka->places[i];
+
+                if (place->assigned && place->forwarded)
+                        rd_kafka_queue_forward(place->queue, place->lane->queue);
+        }
         rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -370,7 +377,8 @@ static void probe(struct kafka *kafka)
                 rd_kafka_metadata_destroy(metadata);
                 atomic_store_explicit(&kafka->telemetry->condition[CONDITION_TOPIC], there,
                                       memory_order_relaxed);
-                if (there && !(was_reachable && was_there))
+                /* When it is missed already: librdkafka may read the new one before we see that it is back. */
+                if (there != was_there || (there && !was_reachable))
                         verify_all(kafka);
                 if (there && !was_there)
                         /* librdkafka 2.0.2 does not take up a topic that was missing by itself */

@@ -181,7 +181,8 @@ struct partition {
         struct fingerprint fp_next, fp_cut, fp_done; /* the last record below next, the open cut, done */
         struct fingerprint expected; /* verifying: this must come before anything is counted */
         bool verifying;
-        bool log_seen; /* since the claim, something was read that fits */
+        unsigned verify_tries; /* a later record came first so often */
+        bool log_seen;         /* since the claim, something was read that fits */
         enum doubt {
                 DOUBT_NONE,
                 DOUBT_RANGE,   /* whether there is such an offset */
