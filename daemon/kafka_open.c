@@ -312,10 +312,13 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, int known, int n, s
         static struct log_limit limit;
         int64_t *starts = calloc((size_t)n, sizeof *starts);
         int64_t *beginnings = calloc((size_t)n, sizeof *beginnings);
-        enum cloutd_err err = starts != NULL && beginnings != NULL
-                                      ? CLOUTD_OK
-                                      : fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        enum cloutd_err err = CLOUTD_OK;
 
+        if (starts == NULL || beginnings == NULL) {
+                free(starts);
+                free(beginnings);
+                return fail(reterr, CLOUTD_ENOMEM, "out of memory");
+        }
         for (int i = 0; err == CLOUTD_OK && i < n; i++) {
                 if (i < known) {
                         beginnings[i] = starts[i] = kafka->prejoin.starts[i];

@@ -343,13 +343,16 @@ static void cut_step(struct partition *p)
         }
 }
 
+/* Nothing of the open cut waits to be sent. */
+static bool cut_is_sent(const struct partition *p)
+{
+        return numbers_count(&p->cut_queue) + numbers_count(&p->wanted) + numbers_count(&p->failed) == 0;
+}
+
 /* The end of the last closed cut: never of the one whose accounts go with the same EXEC, or still wait. */
 int64_t partition_next_low(const struct partition *p)
 {
-        const bool last =
-                numbers_count(&p->cut_queue) + numbers_count(&p->wanted) + numbers_count(&p->failed) == 0;
-
-        if (p->cut_open && (!RULE(LOW_AFTER_CUT) || (!RULE(LOW_NOT_WITH_CUT) && last)))
+        if (p->cut_open && (!RULE(LOW_AFTER_CUT) || (!RULE(LOW_NOT_WITH_CUT) && cut_is_sent(p))))
                 return p->cut_next;
         return p->done > p->low ? p->done : p->low;
 }

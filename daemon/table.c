@@ -188,7 +188,7 @@ struct table *table_free(struct table *table)
 {
         if (table == NULL)
                 return NULL;
-        for (size_t i = 0; i < table->n_slabs; i++)
+        for (size_t i = 0; table->slab != NULL && i < table->n_slabs; i++)
                 slab_give(table->slabs, table->slab[i]);
         if (table->slab != NULL)
                 (void)munmap((void *)table->slab, SLABS_MAX * sizeof(void *));

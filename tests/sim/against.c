@@ -250,6 +250,7 @@ static redisReply *ask_simulated(struct pair *pair, const struct words *words)
                 resp_bytes(&out, words->text[i], words->len[i]);
         client_feed(pair->client, out.data, out.len);
         buf_free(&out);
+        CHECK(pair->client != NULL && pair->client->out.len > 0);
         CHECK(redisReaderFeed(pair->reader, pair->client->out.data, pair->client->out.len) == REDIS_OK);
         pair->client->out.len = 0;
         CHECK(redisReaderGetReply(pair->reader, &reply) == REDIS_OK && reply != NULL);

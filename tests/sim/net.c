@@ -216,6 +216,7 @@ static void link_send(struct redis_link *base, const char *data, size_t len)
                 buf_add(&link->conn->out, data, len);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): as the table of functions has it */
 static int link_poll_fd(const struct redis_link *base, short *ret_events)
 {
         (void)base;

@@ -81,8 +81,10 @@ static void drop_keys(struct server *server)
 
 void server_clear(struct server *server)
 {
-        while (server->clients != NULL)
-                client_close(server->clients);
+        for (struct client *client = server->clients, *next; client != NULL; client = next) {
+                next = client->next;
+                client_close(client);
+        }
         drop_keys(server);
         server->log.bytes.len = 0;
         server->log.n = 0;
@@ -1152,6 +1154,7 @@ static const struct command {
 static const struct command *find_command(struct text name)
 {
         for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+                /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): dispatch() has looked at argc */
                 if (strlen(commands[i].name) == name.len &&
                     strncasecmp(commands[i].name, name.at, name.len) == 0)
                         return &commands[i];
@@ -1382,9 +1385,13 @@ static void dispatch(struct client *client, struct text *argv, size_t argc, cons
         struct server *server = client->server;
         struct call call = {
                 .server = server, .client = client, .out = &client->out, .argv = argv, .argc = argc};
-        const struct command *command = find_command(argv[0]);
+        const struct command *command;
         const char *why;
         unsigned flags;
+
+        if (argc == 0)
+                return; /* an empty array: Redis passes over it */
+        command = find_command(argv[0]);
 
         if (command == NULL) {
                 client->abort = client->abort || client->multi;
@@ -1438,6 +1445,7 @@ void client_feed(struct client *client, const char *bytes, size_t len)
         struct text argv[ARGS_MAX];
         size_t argc = 0, at = 0, n;
 
+        argv[0] = (struct text){0};
         buf_add(&client->in, bytes, len);
         while ((n = parse(client->in.data + at, client->in.len - at, argv, &argc)) > 0) {
                 dispatch(client, argv, argc, client->in.data + at, n);

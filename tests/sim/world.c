@@ -686,7 +686,9 @@ static void perform(struct world *world, const struct deed *deed)
                 break;
         case DEED_PRODUCE: produce(world, arg); break;
         case DEED_TIME: pass(world, times_ms[arg % (sizeof times_ms / sizeof *times_ms)]); break;
-        case DEED_EDGES: pass(world, 60000 * (1 + (int)(mix(arg) % (arg % 3 == 0 ? 300 : 40)))); break;
+        case DEED_EDGES:
+                pass(world, INT64_C(60000) * (1 + (int)(mix(arg) % (arg % 3 == 0 ? 300 : 40))));
+                break;
         case DEED_CRASH: do_crash(world, node, arg); break;
         case DEED_REBALANCE: do_rebalance(world, arg); break;
         case DEED_TAKE: do_take(world, node, arg); break;
@@ -705,7 +707,7 @@ static void perform(struct world *world, const struct deed *deed)
         case DEED_FLUSH: do_flush(world); break;
         case DEED_FAULT:
                 world->servers[world->primary]->fault = (enum fault)(1 + arg % 4);
-                world->fault_until_us = world->mono_us + 300000 * (1 + more % 8);
+                world->fault_until_us = world->mono_us + INT64_C(300000) * (1 + more % 8);
                 world_hit(world, HIT_ERRORS);
                 break;
         case DEED_SPOIL: do_spoil(world, arg); break;

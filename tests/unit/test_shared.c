@@ -222,7 +222,7 @@ Test(shared, redis_back_in_the_keyed_time_at_any_moment)
                 turn(moment % 2 == 0 ? x : y, 20);
                 turn(moment % 2 == 0 ? y : x, moment);
                 rig_go_back(rig, keyed);
-                keyed = rig_forget(keyed);
+                (void)rig_forget(keyed);
                 if (moment % 3 == 0) {
                         y = daemon_crash(y); /* and with it who knew */
                         y = daemon_new(rig);
@@ -511,7 +511,7 @@ Test(shared, who_left_one_partition_before_another_fed_it_takes_nothing_along)
         two_settle("later");
         y = daemon_crash(y); /* of what it had, only Redis knows */
         rig_go_back(rig, before);
-        before = rig_forget(before);
+        (void)rig_forget(before);
         y = daemon_new(rig);
         daemon_order(y, ORDER_ASSIGN, 1, 0);
         two_settle("after the rollback");
