@@ -10,7 +10,7 @@
  *   sweep.c      visiting the accounts that are not in memory
  *   shared.c     accounts that are fed from several partitions
  *
- * docs/protocol.md has the rules; comments name the section. */
+ * docs/correctness.md has the rules; comments name the section. */
 #ifndef CLOUTD_LANE_INTERNAL_H
 #define CLOUTD_LANE_INTERNAL_H
 

@@ -3,7 +3,7 @@
  *
  * One row a move; whatever is not here is a mistake of ours and ends the daemon before it can write anything by
  * it.  (What is in Redis is right at every moment: a restart reads on from there.)  partition.c has the same
- * rows as a picture, docs/protocol.md the reasons behind them.  With log_level debug each move is a line:
+ * rows as a picture, docs/correctness.md the reasons behind them.  With log_level debug each move is a line:
  *
  *   level=debug msg=partition topic=interactions partition=3 from=owned to=went_back why="Redis went back" .. */
 #include "lane_internal.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rules.h - which rules keep a score right, and what breaks without each?
  *
- * One row per rule: name, section of docs/protocol.md, and what happens when it is left out.  RULE(NAME) stands in the
+ * One row per rule: name, section of docs/correctness.md, and what happens when it is left out.  RULE(NAME) stands in the
  * code where the rule lives.  It is the constant true; only the simulator (tests/sim) is compiled with a switch behind
  * it, so that it can leave out one rule at a time and show that it finds out.  X is the first owner, Y the second;
  * a@n is account a with the events below n. */

@@ -2,7 +2,7 @@
 /* stop.h - why a partition has stopped, and what an operator may decide about it.
  *
  * Daemon and cloutctl talk through the own key: the daemon puts `stopped` there, cloutctl answers with `resume`
- * (docs/protocol.md, "The log changes").  Both go by these tables. */
+ * (docs/correctness.md, "The log changes").  Both go by these tables. */
 #ifndef CLOUTD_STOP_H
 #define CLOUTD_STOP_H
 

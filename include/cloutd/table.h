@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the lane does with an account (protocol: docs/protocol.md, "An account").  In record->flags. */
+/* What the lane does with an account (protocol: docs/correctness.md, "An account").  In record->flags. */
 enum record_phase {
         RECORD_FREE,   /* slot not in use */
         RECORD_WANTED, /* to be loaded from Redis; events are parked */
