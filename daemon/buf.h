@@ -34,6 +34,8 @@ static inline char *buf_room(struct buf *buf, size_t n)
 
 static inline void buf_add(struct buf *buf, const void *data, size_t n)
 {
+        if (n == 0)
+                return; /* there may be no room yet, and no data */
         memcpy(buf_room(buf, n), data, n);
         buf->len += n;
 }

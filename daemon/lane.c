@@ -263,10 +263,22 @@ static int64_t bytes_unwritten(const struct lane *lane)
         return (int64_t)(dirty * 2 * RECORD_SHARE + lane->parked_bytes);
 }
 
+/* A partition whose log is read again for a damaged account opens no cut until that is done: it must go on, or what is
+ * dirty could never leave.  It adds nothing but the accounts that are rebuilt. */
+static bool any_repairing(const struct lane *lane)
+{
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                if (numbers_count(&p->repairing) > 0)
+                        return true;
+        return false;
+}
+
 bool lane_wants_records(const struct lane *lane)
 {
-        return !lane->stopping && bytes_unwritten(lane) < lane->memory_share / 2 &&
-               bytes_used(lane) < lane->memory_share && !lane->env->letters_full(lane->env->ctx);
+        const bool room =
+                bytes_unwritten(lane) < lane->memory_share / 2 && bytes_used(lane) < lane->memory_share;
+
+        return !lane->stopping && (room || any_repairing(lane)) && !lane->env->letters_full(lane->env->ctx);
 }
 
 /* The clock algorithm: the hand takes the recent mark of one that was touched since it last came by, and

@@ -196,7 +196,7 @@ struct partition {
         bool resume_ready;
         int64_t resume_low;
         struct numbers repairing; /* records with RECORD_REPAIR (repair.c) */
-        int64_t repair_until;     /* below it only those count; 0: none is under way */
+        int64_t repair_until;     /* below it only those count */
         mono_us_t repair_ask_us;
         char *gaps; /* "from-to ..": accepted, as Redis has it */
 

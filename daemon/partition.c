@@ -329,7 +329,7 @@ static void cut_step(struct partition *p)
             (!RULE(LETTERS_FIRST) ||
              lane->env->letters_pending(lane->env->ctx, p->id, p->letters_slot ^ 1) == 0))
                 cut_close(p);
-        if (!p->cut_open && p->waiting_since_us != 0 && p->repair_until == 0) {
+        if (!p->cut_open && p->waiting_since_us != 0 && numbers_count(&p->repairing) == 0) {
                 int64_t wait_us = lane->shared->conf->flush_interval_ms * 1000;
 
                 if (!cut_has_something(p)) {
@@ -418,6 +418,18 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
 void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low)
 {
         lane_count(p->lane->telemetry, LANE_REDIS_ROLLBACKS, 1);
+        if (seen_low > p->next && RULE(LOW_AT_MOST_R)) {
+                /* To before our claim, but whoever had it then got further than we have: memory has nothing that
+                 * Redis lacks.  To keep it would mean to set `low` back behind positions that `gone` has dropped. */
+                log_line(LOG_LEVEL_WARNING, "Redis went back in time, to more than was read here", "topic",
+                         "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_is",
+                         "%" PRId64, seen_low, "next", "%" PRId64, p->next, NULL);
+                partition_forget(p);
+                p->epoch = 0;
+                p->retry_us = p->lane->now_us;
+                partition_move(p, PARTITION_UNCLAIMED, WHY_WENT_BACK);
+                return;
+        }
         log_line(LOG_LEVEL_WARNING,
                  "Redis went back in time; its accounts are written again and the log is read again", "topic",
                  "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_was", "%" PRId64,

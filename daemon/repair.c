@@ -30,7 +30,7 @@ static bool log_has_all(struct partition *p)
 
         if (p->gen > 1 || p->gaps[0] != '\0')
                 return false;
-        if (p->repair_until != 0)
+        if (numbers_count(&p->repairing) > 0)
                 return true; /* asked when it began */
         if (p->lane->now_us < p->repair_ask_us)
                 return false;
@@ -63,7 +63,7 @@ void repair_read(struct partition *p)
         uint32_t number;
         size_t n = 0;
 
-        if (p->repair_until == 0 || p->next < p->repair_until)
+        if (numbers_count(&p->repairing) == 0 || p->next < p->repair_until)
                 return;
         while (numbers_take(&p->repairing, &number)) {
                 account_whole(p, number);

@@ -491,7 +491,8 @@ static void nobody_is_named(struct world *world, int account)
                 for (uint32_t j = 0; j < key->n_slots; j++)
                         if (key->items[j].used &&
                             (memmem(key->items[j].name.at, key->items[j].name.len, name, len) != NULL ||
-                             memmem(key->items[j].value.at, key->items[j].value.len, name, len) != NULL))
+                             (key->items[j].value.len > 0 &&
+                              memmem(key->items[j].value.at, key->items[j].value.len, name, len) != NULL)))
                                 world_fail(world, "named: account %d left, and is in %s", account,
                                            key->name.at);
         }

@@ -199,3 +199,21 @@ Test(repair, where_the_log_does_not_reach_back_it_is_said_and_low_stands_still)
         cr_expect_not_null(strstr(reasons, "state in Redis is damaged"), "%s", reasons);
         free(reasons);
 }
+
+/* An edge finds it, and the partition has read nothing yet: there is nothing to read again. */
+Test(repair, a_key_of_another_type_is_found_before_anything_was_counted)
+{
+        rig_do(rig, "SET clout:a:a0 foreign");
+        rig_count(rig, 0);
+        started();
+        daemon_steps(x, 10);
+        daemon_feed(x, 1);
+        daemon_steps(x, 100); /* its hash is refused, its due entry is not */
+        cr_assert_eq(rig_own(rig, 0, "low"), 0);
+        rig->wall_ms += 4 * RIG_HOUR_MS;
+        started();
+        daemon_steps(x, 200);
+        daemon_settle(x, "the edge has fired");
+        rig_compare(rig, "the edge has fired");
+        cr_expect_eq(daemon_counter(x, LANE_REPAIRS), 1);
+}
