@@ -167,6 +167,20 @@ class Kafka:
 # ---- Redis ----
 
 
+def redis_server_program(folder):
+    """redis-tools has the server too, under the name redis-check-rdb: a link in @folder gives it the right one."""
+    program = shutil.which("redis-server")
+    if program is not None:
+        return program
+    program = shutil.which("redis-check-rdb")
+    if program is None:
+        raise Unavailable("no redis-server")
+    link = folder / "redis-server"
+    link.unlink(missing_ok=True)
+    link.symlink_to(program)
+    return link
+
+
 class Redis:
     """A redis-server of its own; nothing is saved unless a test asks for it."""
 
@@ -179,7 +193,7 @@ class Redis:
         self.start()
 
     def start(self, *more):
-        program = shutil.which("redis-server") or self._server_by_another_name()
+        program = redis_server_program(self.folder)
         with open(self.folder / "redis.log", "ab") as log:
             self.process = subprocess.Popen(
                 [program, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "",
@@ -188,16 +202,6 @@ class Redis:
                 restore_signals=False)  # SIGXFSZ stays ignored: a file that may not grow is an error, not the end
         self.client = redis.Redis(unix_socket_path=str(self.socket), password=self.password)
         wait_for(self._answers, what="redis-server answers")
-
-    def _server_by_another_name(self):
-        """redis-tools has the server too, under the name redis-check-rdb."""
-        program = shutil.which("redis-check-rdb")
-        if program is None:
-            raise Unavailable("no redis-server")
-        link = self.folder / "redis-server"
-        link.unlink(missing_ok=True)
-        link.symlink_to(program)
-        return link
 
     def _answers(self):
         with contextlib.suppress(redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError):

@@ -21,6 +21,8 @@ import pytest
 import redis as redis_py
 import xxhash
 
+from harness import redis_server_program
+
 ROOT = Path(__file__).resolve().parents[2]
 CLOUTCTL = Path(os.environ.get("CLOUTD_BUILD", ROOT / "build" / "dev")) / "cloutctl"
 HOUR, DAY = 3_600_000, 86_400_000
@@ -81,7 +83,7 @@ class Redis:
 
     def start(self):
         self.process = subprocess.Popen(
-            ["redis-server", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=self.folder)
+            [redis_server_program(self.folder), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=self.folder)
         self.process.stdin.write(f"""bind 127.0.0.1
 port {self.port}
 save ""

@@ -369,8 +369,12 @@ void judge_executed(struct server *server, struct client *client)
 
                 if (tag >= 0 && tag < ACCOUNTS) {
                         accounts |= UINT64_C(1) << tag;
-                        if (client != NULL)
+                        if (client != NULL && world->doubtful >> tag & 1) {
+                                /* Nobody could read how far it was: it may have been rebuilt up to less. */
                                 world->doubtful &= ~(UINT64_C(1) << tag);
+                                before->pos[tag] = -1;
+                                before->at[tag] = 0;
+                        }
                         boards = true;
                 } else if (tag >= TAG_GONE && tag < TAG_TOP) {
                         for (int a = tag % 100; a < world->profile->n_accounts;
@@ -472,6 +476,16 @@ void judge_memory(struct world *world, struct node *node)
 
 /* ---- the end ---- */
 
+/* By a server that was the primary once, too. */
+static bool any_refused(const struct world *world)
+{
+        bool any = false;
+
+        for (size_t i = 0; i < sizeof world->servers / sizeof *world->servers; i++)
+                any = any || (world->servers[i] != NULL && world->servers[i]->n_refused > 0);
+        return any;
+}
+
 static void nobody_is_named(struct world *world, int account)
 {
         const struct server *server = world->servers[world->primary];
@@ -484,7 +498,7 @@ static void nobody_is_named(struct world *world, int account)
                 if (!key->used)
                         continue;
                 /* A write that failed in part, then a crash: its entry stays until its edge fires. */
-                if (key->tag == TAG_DUE && server->n_refused > 0)
+                if (key->tag == TAG_DUE && any_refused(world))
                         continue;
                 if (memmem(key->name.at, key->name.len, name, len) != NULL)
                         world_fail(world, "named: account %d left, and there is %s", account, key->name.at);
