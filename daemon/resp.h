@@ -50,7 +50,8 @@ static inline void resp_bytes(struct buf *out, const void *data, size_t len)
 
         resp_header(out, '$', len);
         p = buf_room(out, len + 2);
-        memcpy(p, data, len);
+        if (len > 0) /* @data may be NULL then */
+                memcpy(p, data, len);
         p[len] = '\r';
         p[len + 1] = '\n';
         out->len += len + 2;
