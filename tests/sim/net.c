@@ -267,3 +267,11 @@ void net_cut_node(struct node *node)
         while (node->links != NULL)
                 node->links->base.ops->free(&node->links->base);
 }
+
+void net_close_all(struct world *world, const struct server *server, unsigned keep)
+{
+        for (int i = 0; i < CONNS; i++)
+                if (world->conns[i].used && world->conns[i].client != NULL &&
+                    world->conns[i].client->server == server)
+                        net_server_closes(world, &world->conns[i], keep % 2 == 0 ? SIZE_MAX : keep);
+}

@@ -11,12 +11,6 @@ static const uint8_t usual[N_DEEDS] = {
 #undef DEED_WEIGHT
 };
 
-const char *const deed_abouts[N_DEEDS] = {
-#define DEED_ABOUT(name, weight, about) about,
-        DEEDS(DEED_ABOUT)
-#undef DEED_ABOUT
-};
-
 static uint64_t draw(uint64_t *state)
 {
         *state += UINT64_C(0x9e3779b97f4a7c15);
@@ -104,10 +98,4 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 if (i > 0 && z >> 60 < 8) /* it often goes on with the same node */
                         deeds[i].node = deeds[i - 1].node;
         }
-}
-
-int deed_text(const struct deed *deed, char *buf, size_t size)
-{
-        return snprintf(buf, size, "%-10s node %d  %5u %5u   %s", deed_names[deed->kind], deed->node,
-                        deed->arg, deed->more, deed_abouts[deed->kind]);
 }

@@ -23,6 +23,7 @@
 #define MESSAGES   128
 #define CONNS      24
 #define BRANCHES   3
+#define TEXT_BYTES ((size_t)1 << 20)
 #define START_MS   INT64_C(1718000000000)
 #define HOUR_MS    INT64_C(3600000)
 
@@ -207,11 +208,10 @@ struct world {
 /* world.c */
 void world_init(struct world *world); /* once a process */
 void world_run(struct world *world, const struct profile *profile, const struct deed *deeds, int n_deeds);
+void world_pass(struct world *world, int64_t ms); /* time passes */
 _Noreturn void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void world_say(const struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern struct world *world_running;
-extern const char *const deed_names[N_DEEDS];
-extern const char *const deed_abouts[N_DEEDS];
 
 static inline void world_hit(struct world *world, enum hit hit)
 {
@@ -231,6 +231,25 @@ static inline uint64_t mix(uint64_t z)
         return z ^ (z >> 31);
 }
 
+/* node.c */
+void node_start(struct node *node);
+void node_die(struct node *node);
+void node_told(struct node *node, enum order_kind kind, int p); /* by the group, about one partition */
+void node_hears(struct world *world, struct node *node);        /* what the node has by now */
+void node_step(struct node *node);
+void node_feed(struct node *node, int p, int most); /* messages, @most of them */
+void node_letters(struct node *node);               /* all dead letters are delivered */
+void node_deliver(struct node *node);               /* all bytes on its connections arrive */
+struct partition *node_partition(const struct node *node, int p);
+
+/* topic.c */
+void topic_append(struct world *world, int p, const struct story_event *events, int n, bool bad);
+void topic_produce(struct world *world, unsigned arg); /* what @arg of this seed says */
+
+/* deeds.c */
+void deed_do(struct world *world, const struct deed *deed);
+int deed_text(const struct deed *deed, char *buf, size_t size);
+
 /* net.c */
 struct redis_link *net_link_new(struct node *node);
 void net_cut_node(
@@ -238,6 +257,7 @@ void net_cut_node(
 bool net_send(struct world *world, struct conn *conn, size_t bytes);    /* to the server */
 bool net_receive(struct world *world, struct conn *conn, size_t bytes); /* to the node */
 void net_server_closes(struct world *world, struct conn *conn, size_t keep_in);
+void net_close_all(struct world *world, const struct server *server, unsigned keep); /* all of @server's */
 void net_drop(struct conn *conn);
 size_t net_commands(const struct buf *buf, unsigned n);               /* bytes of the first @n */
 struct conn *net_conn(struct world *world, int node, unsigned which); /* of a living link */
@@ -260,6 +280,5 @@ bool against_real(uint64_t seed, uint64_t runs); /* false, and said, when a redi
 /* schedule.c */
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds);
 #define DEEDS_MOST 400
-int deed_text(const struct deed *deed, char *buf, size_t size);
 
 #endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* topic.c - what stands in the log: messages of one or more lines about a few accounts, some late, some no event. */
+#include "world.h"
+
+static void add_text(struct world *world, struct message *message, const char *text, size_t len)
+{
+        if (message->story.text == NULL)
+                message->story.text = world->text + world->text_used;
+        CHECK(world->text_used + len < TEXT_BYTES);
+        memcpy(world->text + world->text_used, text, len);
+        world->text_used += len;
+        message->text_len += len;
+}
+
+static struct story_event random_event(struct world *world, uint64_t z, int account)
+{
+        static const int64_t followers[] = {0, 10000, 10001, 100000, 100001};
+        struct story_event event = {.kind = z % 3 == 0 ? STORY_FOLLOW : STORY_RETWEET,
+                                    .account = account,
+                                    .followers = followers[z / 3 % 5],
+                                    .ts_ms = world->wall_ms,
+                                    .undo = z / 15 % 8 == 0};
+        const unsigned what = (unsigned)(z / 120 % (world->profile->leavers ? 6 : 32));
+
+        if (what < 2)
+                event.kind = STORY_LEAVE;
+        else if (what < 4)
+                event.kind = STORY_RETURN;
+        else if (what < 10)
+                event.ts_ms -= (wall_ms_t)(mix(z) % (uint64_t)(5 * HOUR_MS));
+        else if (what == 10)
+                event.ts_ms += 200000; /* within the skew: counts later */
+        return event;
+}
+
+void topic_append(struct world *world, int p, const struct story_event *events, int n, bool bad)
+{
+        struct message *message = &world->log[p][world->n_log[p]];
+
+        if (world->n_log[p] == MESSAGES - 1)
+                return;
+        memset(message, 0, sizeof *message);
+        message->bad = bad;
+        message->story.n = n;
+        message->story.record_ms = world->wall_ms;
+        for (int i = 0; i < n; i++) {
+                char line[ACCOUNT_ID_MAX + 200];
+                const int account = events[i].account;
+                const int len = story_line(line, sizeof line, &events[i], judge_name(account));
+
+                if (i > 0)
+                        add_text(world, message, "\n", 1);
+                add_text(world, message, line, (size_t)len);
+                message->story.events[i] = events[i];
+                CHECK(world->n_events_of[account] < MESSAGES);
+                world->events_of[account][world->n_events_of[account]].message = (uint8_t)world->n_log[p];
+                world->events_of[account][world->n_events_of[account]++].line = (uint8_t)i;
+                if (events[i].kind == STORY_LEAVE)
+                        world_hit(world, HIT_LEAVE);
+                else if (events[i].ts_ms < world->wall_ms)
+                        world_hit(world, HIT_LATE_EVENT);
+        }
+        if (n > 1)
+                world_hit(world, HIT_LINES);
+        if (bad)
+                add_text(world, message, "no event", 8);
+        if (world->trace) {
+                (void)fprintf(stderr, "  log %d: offset %d:", p, world->n_log[p]);
+                for (int i = 0; i < n; i++)
+                        (void)fprintf(
+                                stderr, " %s%s(%d)%s%+" PRId64 " min",
+                                events[i].undo && events[i].kind < STORY_LEAVE ? "undo " : "",
+                                (const char *const[]){"retweet", "follow", "leave", "return"}[events[i].kind],
+                                events[i].account, events[i].followers > 10000 ? "*" : "",
+                                (events[i].ts_ms - world->wall_ms) / 60000);
+                (void)fprintf(stderr, "%s\n", bad ? " no event" : "");
+        }
+        world->n_log[p]++;
+}
+
+void topic_produce(struct world *world, unsigned arg)
+{
+        const struct profile *profile = world->profile;
+        uint64_t z = mix(profile->seed ^ (uint64_t)arg << 32);
+        struct story_event events[STORY_LINES];
+        const int account = (int)(z % (uint64_t)profile->n_accounts);
+        const int p = account_partition(world, account);
+        int n = 1;
+
+        z = mix(z);
+        if (z % 4 == 0)
+                n = 2 + (int)(z / 4 % 3);
+        if (z / 12 % 24 == 0) {
+                topic_append(world, p, NULL, 0, true);
+                return;
+        }
+        for (int i = 0; i < n; i++) {
+                int other;
+
+                z = mix(z);
+                other = (int)(z % (uint64_t)profile->n_accounts);
+                if (z / 64 % 2 == 0 || account_partition(world, other) != p)
+                        other = account;
+                events[i] = random_event(world, mix(z), other);
+        }
+        topic_append(world, p, events, n, false);
+}
