@@ -535,12 +535,14 @@ void account_loaded(struct partition *p, struct sent_load *load)
 
                         leave_salted(p->lane, id, record->id_len, load->salted);
                         gone = gone_find(&p->gone, load->salted);
-                        if (RULE(GONE) && gone != NULL)
+                        if (RULE(GONE) && gone != NULL) {
                                 state.pos = gone->pos;
+                                record->flags |= RECORD_RETURNED;
+                        }
                 }
         }
         if (load->asked_left && load->left->integer == 1) {
-                record->flags |= RECORD_LEFT;
+                record->flags = (uint16_t)((record->flags & ~RECORD_RETURNED) | RECORD_LEFT);
                 /* Its entry in `gone` went when low passed it: what Redis has is as of low, not older. */
                 if (state.pos < p->low - 1)
                         state.pos = p->low - 1;

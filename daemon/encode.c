@@ -294,7 +294,7 @@ void account_encode(struct partition *p, uint32_t number)
         e.write = write = &lane->pipeline.writes[e.index];
         record_set_phase(record, RECORD_CLEAN);
         record->flags = (uint16_t)((record->flags | RECORD_INFLIGHT) &
-                                   ~(RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS | RECORD_RETURNED));
+                                   ~(RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS));
         if (e.flags & (RECORD_LEFT | RECORD_RETURNED)) {
                 leave_salted(lane, e.id, e.id_len, write->salted);
                 put_wipe(p, record, e.id, e.id_len, e.index);
@@ -324,8 +324,9 @@ void account_encode(struct partition *p, uint32_t number)
                 if (e.cold->history_len == 0) {
                         put_gone(p, "SREM", write, e.index);
                         put_nothing(&e);
-                        return;
+                        return; /* and stays so, whatever has it written again */
                 }
+                record->flags &= (uint16_t)~RECORD_RETURNED;
                 /* Its state has the position.  Were it in `gone` as well, and the state alone refused (a key of
                  * another type, say), what it counted would pass for written. */
                 put_optout(p, "SREM", write, e.index);

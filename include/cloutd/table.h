@@ -48,7 +48,7 @@ enum record_phase {
 #define RECORD_POL      0x0800u /* Redis shows another policy version, or none */
 #define RECORD_BOARDS   0x1000u /* which boards it is on is unknown: ZADD or ZREM for each */
 #define RECORD_REPAIR   0x2000u /* being counted again from the log: not to be written before it is whole */
-#define RECORD_RETURNED 0x4000u /* opted in since it was last written: what Redis has of before must go */
+#define RECORD_RETURNED 0x4000u /* opted in; of before, no hash may stay, nor is there one until it counts */
 #define RECORD_FOREIGN  0x8000u /* its key is of another type: to be deleted first */
 
 #define RECORD_TAIL 32 /* bytes shared by the counters (one a cell) and the id */

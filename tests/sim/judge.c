@@ -532,6 +532,9 @@ void judge_end(struct world *world, const char *when)
                                 world_fail(world, "missing: %s, account %d has no hash", when, a);
                         continue;
                 }
+                if (!score.counted && !key->spoiled)
+                        world_fail(world, "nothing: %s, account %d came back or never was, and has a hash",
+                                   when, a);
                 compare(world, key, a, &score, when);
                 if (key_integer(key, "next", INT64_MAX) <= world->wall_ms)
                         world_fail(world, "next: %s, of account %d it has passed", when, a);

@@ -319,12 +319,11 @@ static void rig_naive(const struct rig *rig, int account, struct story_score *sc
         char buf[ACCOUNT_ID_MAX + 1];
         const char *name = rig_name(account, buf);
         const uint64_t hash = account_hash(name, strlen(name));
-        bool any = false, left = false;
+        bool left = false;
 
         memset(score, 0, sizeof *score);
         for (int p = 0; p < RIG_PARTITIONS; p++) {
                 struct story_score part = {false};
-                bool counted = false;
 
                 for (int i = 0; i < rig->log[p].n; i++)
                         for (int e = 0; e < rig->log[p].messages[i].n; e++) {
@@ -334,15 +333,14 @@ static void rig_naive(const struct rig *rig, int account, struct story_score *sc
                                         continue;
                                 story_count(rig->conf, rig->log[p].messages[i].record_ms, event, hash,
                                             rig->wall_ms, &part);
-                                counted = event->kind == STORY_LEAVE ? false : counted || !part.left;
                         }
-                any = any || counted;
+                score->counted = score->counted || part.counted;
                 left = left || part.left;
                 for (size_t w = 0; w < WINDOWS_MAX; w++)
                         for (int c = 0; c < STORY_CELLS; c++)
                                 score->counts[w][c] += part.counts[w][c];
         }
-        score->left = left && !any;
+        score->left = left && !score->counted;
         story_points(rig->conf, rig->policy, score);
 }
 
@@ -372,6 +370,7 @@ static void rig_compare_account(struct rig *rig, int account, const char *when)
                 return;
         }
         cr_assert(!score.left, "%s: %s left, and has a hash", when, name);
+        cr_assert(score.counted, "%s: %s has a hash, and nothing was counted", when, name);
         for (size_t w = 0; w <= rig->conf->n_windows; w++) {
                 value = rig_field(hash, story_window(rig->conf, w));
                 cr_assert(value != NULL && strtoll(value, NULL, 10) == score.points[w],

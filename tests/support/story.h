@@ -53,6 +53,7 @@ static inline int story_line(char *buf, size_t size, const struct story_event *e
 
 struct story_score {
         bool left;
+        bool counted; /* anything, since it last left: else it has no hash */
         int64_t counts[WINDOWS_MAX][STORY_CELLS];
         int64_t points[WINDOWS_MAX];
 };
@@ -86,6 +87,7 @@ static inline void story_count(const struct conf *conf, wall_ms_t record_ms, con
         }
         if (score->left)
                 return;
+        score->counted = true;
         score->counts[all][cell] += delta;
         if (event->ts_ms < record_ms - conf_longest_window_ms(conf))
                 return;

@@ -741,6 +741,44 @@ Test(lane, leaving_and_coming_back_within_one_cut_or_one_message_forgets_what_wa
         }
 }
 
+Test(lane, who_came_back_and_has_no_event_since_has_no_hash)
+{
+        /* Whatever makes the account write itself again: an edge at which it was once registered, or Redis that
+         * went back to when it had a hash. */
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                struct rig_snapshot *snapshot;
+
+                begin_anew();
+                count_all(2);
+                x = started();
+                daemon_settle(x, "fresh");
+                snapshot = rig_save(rig);
+                rig->wall_ms += RIG_HOUR_MS;
+                daemon_steps(x, moment); /* the edge's set stays until all of its members are written */
+                rig_do_to(rig, STORY_LEAVE, 0);
+                rig_do_to(rig, STORY_RETURN, 0);
+                daemon_steps(x, moment / 2);
+                if (moment % 2 == 0)
+                        rig_cut_connections(rig);
+                else
+                        x = daemon_crash(x);
+                if (x == NULL)
+                        x = started();
+                daemon_settle(x, "came back");
+                rig_compare(rig, "came back");
+                rig->wall_ms += RIG_DAY_MS;
+                daemon_settle(x, "a day later");
+                rig_compare(rig, "a day later");
+                rig_go_back(rig, snapshot);
+                daemon_settle(x, "went back");
+                rig_compare(rig, "went back");
+                (void)rig_forget(snapshot);
+                rig_count(rig, 0);
+                daemon_settle(x, "and goes on");
+                rig_compare(rig, "and goes on");
+        }
+}
+
 Test(lane, of_those_who_left_nothing_names_them)
 {
         redisReply *keys;
