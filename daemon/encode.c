@@ -188,17 +188,21 @@ static size_t pack(const struct encoding *e)
         return state_pack(&state, e->write->hash, lane->scratch);
 }
 
-/* Whose hash it is, if it may not have been ours: the reply tells of another source. */
+/* Whose hash it is, if it may not have been ours.  That HSETNX sets `_src` says that nobody's was there; that it does
+ * not may be a write of our own as well.  So what Redis may have had from us is asked for by name. */
 static void put_source(const struct encoding *e, const char *key, size_t key_len)
 {
         struct lane *lane = e->p->lane;
+        const bool first = e->cold->at == 0;
 
         resp_command(&lane->out, 4);
         resp_text(&lane->out, "HSETNX");
         resp_bytes(&lane->out, key, key_len);
         resp_text(&lane->out, "_src");
         resp_i64(&lane->out, e->p->source);
-        store_expect(lane, EXPECT_WRITE, e->index, e->p);
+        store_expect(lane, first ? EXPECT_MADE : EXPECT_WRITE, e->index, e->p);
+        if (first)
+                return;
         resp_command(&lane->out, 3);
         resp_text(&lane->out, "HGET");
         resp_bytes(&lane->out, key, key_len);
@@ -378,6 +382,8 @@ void account_unwritten(struct partition *p, const struct sent_write *write, enum
                 /* Where it is registered must be made so, whatever was executed. */
                 struct cold *cold = record->cold;
 
+                if (write->at > cold->at)
+                        cold->at = write->at;
                 if (RULE(DUE_UNKNOWN_AFTER_LOST))
                         cold->reg = 0;
                 p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;

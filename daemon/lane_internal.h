@@ -59,7 +59,7 @@ struct parking {
 
 /* Behind record->cold of a resident account: what is not needed for every event. */
 struct cold {
-        wall_ms_t at;    /* as Redis has it; 0: never written */
+        wall_ms_t at;    /* the latest that Redis may have; 0: it has nothing of ours */
         wall_ms_t reg;   /* the edge it is registered for, as Redis has it; 0: none */
         uint16_t boards; /* as Redis has it */
         uint8_t id_len;  /* of a long id, kept in front of the history; else 0 */
@@ -255,7 +255,7 @@ struct sent_write {
         bool left, returned; /* wrote "left", or "came back and has no event" */
         bool fired;          /* encoded after its edge fired */
         bool failed;
-        bool again; /* it ran, and must be made another way at once: by the function in Redis */
+        bool again; /* it ran, and must be made another way at once: asking whose it is, or by the function */
         int64_t pos;
         uint8_t salted[SALTED_LEN];
 };
@@ -272,6 +272,7 @@ struct sent_load {
 enum expect_kind {
         EXPECT_NOTHING,
         EXPECT_WRITE,      /* of writes[index]; an error fails that account */
+        EXPECT_MADE,       /* HSETNX _src of writes[index]: 1 = the hash is new, and ours */
         EXPECT_SOURCE,     /* HGET _src of writes[index] */
         EXPECT_PARTS,      /* cloutd_write of writes[index]: how many parts there are */
         EXPECT_FUNCTION,   /* FUNCTION LOAD */

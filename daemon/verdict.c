@@ -169,6 +169,12 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         if (p != NULL && reply_is_error(reply))
                                 write_refused(p, &pipeline->writes[expect->index], reply);
                         break;
+                case EXPECT_MADE:
+                        if (p != NULL && reply_is_error(reply))
+                                write_refused(p, &pipeline->writes[expect->index], reply);
+                        else if (RULE(SOURCE_JUDGED) && p != NULL && reply_integer(reply, 0) != 1)
+                                make_again(&pipeline->writes[expect->index]); /* and ask whose it is */
+                        break;
                 case EXPECT_SOURCE:
                         if (RULE(SOURCE_JUDGED) && p != NULL && reply_is_string(reply) &&
                             reply_integer(reply, -1) != (long long)p->source) {
