@@ -2,7 +2,7 @@
 /* server.h - Redis in memory: real RESP bytes in, real RESP bytes out, and a past that it can be sent back to.
  *
  * The commands that the lane sends, with the semantics that the protocol rests on: transactions, WATCH (own writes and
- * same-value writes included), errors while queueing and while executing.  test_server.c holds it against a real
+ * same-value writes included), errors while queueing and while executing.  against.c holds it against a real
  * redis-server.  Every change goes into a log of commands as well, so that going back in time is to play a prefix of
  * it again, and a lagging replica is another server that was played less.
  *

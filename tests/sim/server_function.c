@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server_function.c - the function cloutd_write: daemon/shared.lua says what it does. */
+#include "server_internal.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+static uint64_t leb(const char **at)
+{
+        uint64_t value = 0;
+        unsigned shift = 0;
+
+        while (**at & 0x80) {
+                value |= (uint64_t)(**at & 0x7f) << shift;
+                shift += 7;
+                ++*at;
+        }
+        return value | (uint64_t) * (*at)++ << shift;
+}
+
+static const char *add_row(const char *at, int64_t *row)
+{
+        uint64_t mask = leb(&at);
+
+        for (unsigned cell = 0; mask != 0; cell++, mask >>= 1)
+                if (mask & 1) {
+                        const uint64_t count = leb(&at);
+
+                        row[cell] += (int64_t)(count >> 1) ^ -(int64_t)(count & 1);
+                }
+        return at;
+}
+
+/* What a part adds to the rows of @n windows; false when it cannot be read. */
+static bool add_part(struct text packed, size_t n, int64_t rows[][16], int64_t *at_ms, int64_t *next_ms)
+{
+        const char *at = packed.at + 1, *end = packed.at + packed.len - 4;
+        int64_t moment, next;
+
+        if (packed.len < 12 || packed.at[0] != 2)
+                return false;
+        (void)leb(&at); /* gen */
+        (void)leb(&at); /* pos */
+        moment = (int64_t)leb(&at);
+        (void)leb(&at); /* reg */
+        (void)leb(&at); /* boards */
+        next = (int64_t)leb(&at);
+        (void)leb(&at); /* length of the rows */
+        for (size_t w = 0; w + 1 < n; w++)
+                at = add_row(at, rows[w]);
+        if (at < end)
+                (void)add_row(at, rows[n - 1]);
+        if (moment > *at_ms)
+                *at_ms = moment;
+        if (next > 0 && (*next_ms == 0 || next < *next_ms))
+                *next_ms = next;
+        return true;
+}
+
+static struct text number_text(struct server *server, int64_t value)
+{
+        char digits[24];
+
+        (void)snprintf(digits, sizeof digits, "%lld", (long long)value);
+        return pool_text(server->pool, digits, strlen(digits));
+}
+
+static void hash_set(struct server *server, struct key *key, const char *field, struct text value)
+{
+        item_make(server, key, (struct text){field, (uint32_t)strlen(field)})->value = value;
+}
+
+static void item_drop(struct call *call, struct text name, struct text item_name)
+{
+        struct key *key = server_key(call->server, name.at, name.len);
+        struct item *item = (struct item *)key_item(key, item_name.at, item_name.len);
+
+        if (item == NULL)
+                return;
+        item->used = false;
+        key->n_used--;
+        changed(call, key);
+        key_drop_if_empty(key);
+}
+
+/* The member's place on a board; false, and said, when the board is something else. */
+static bool place_member(struct call *call, struct text name, struct text member, bool on_board,
+                         int64_t points)
+{
+        struct key *board = server_key(call->server, name.at, name.len);
+
+        if (board != NULL && (board->type != KEY_ZSET || board->spoiled)) {
+                say_simple(call, "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
+                return false;
+        }
+        if (!on_board) {
+                item_drop(call, name, member);
+                return true;
+        }
+        if (board == NULL)
+                board = key_make(call->server, name, KEY_ZSET);
+        item_make(call->server, board, member)->score = (double)points;
+        changed(call, board);
+        return true;
+}
+
+static int64_t row_points(const int64_t *row, const int64_t *points, size_t n)
+{
+        int64_t sum = 0;
+
+        for (size_t c = 0; c < n; c++)
+                sum += row[c] * points[c];
+        return sum;
+}
+
+void cmd_fcall(struct call *call)
+{
+        struct server *server = call->server;
+        const size_t n = (size_t)strtoul(call->argv[2].at, NULL, 10) - 1;
+        const struct text *boards = call->argv + 4, *args = boards + n;
+        const struct text field = args[0], packed = args[1], id = args[2];
+        const size_t headline = (size_t)strtoul(args[4].at, NULL, 10) - 1;
+        int64_t rows[10][16] = {{0}}, points[16] = {0}, at_ms = 0, next_ms = 0;
+        size_t n_points = 0, n_parts = 0;
+        struct text first = {0};
+        bool sourced = false, refused;
+        const struct item *source;
+        struct key *key;
+        char cells[400] = "", *end;
+
+        if (!server->has_function) {
+                say_simple(call, "-ERR Function not found\r\n");
+                return;
+        }
+        call->argv[1] = call->argv[3];
+        key = look(call, KEY_HASH, &refused);
+        call->argv[1] = (struct text){"cloutd_write", 12};
+        if (refused)
+                return;
+        for (const char *at = args[6].at; at < args[6].at + args[6].len; at = end + 1)
+                points[n_points++] = strtoll(at, &end, 10);
+        source = key_item(key, "_src", 4);
+        for (uint32_t i = 0; i <= (key != NULL ? key->n_slots : 0); i++) {
+                const bool ours = i == 0; /* it comes first */
+                const struct item *part = ours ? NULL : &key->items[i - 1];
+                const struct text name = ours ? field : part->name, value = ours ? packed : part->value;
+
+                if (ours ? packed.len == 0
+                         : !part->used || name.len < 3 || memcmp(name.at, "_s", 2) != 0 ||
+                                    !isdigit(name.at[2]) || text_is(name, field.at, field.len))
+                        continue;
+                if (!add_part(value, n, rows, &at_ms, &next_ms)) {
+                        say_simple(call, "-ERR the state cannot be read\r\n");
+                        return;
+                }
+                if (n_parts++ == 0)
+                        first = name;
+                sourced = sourced || (source != NULL && text_is(source->value, name.at + 2, name.len - 2));
+        }
+        if (n_parts == 0) {
+                if (key != NULL) {
+                        changed(call, key);
+                        key_drop(key);
+                }
+                for (size_t w = 0; w < n; w++)
+                        if (!place_member(call, boards[w], id, false, 0))
+                                return;
+                say_number(call, ':', 0);
+                return;
+        }
+        for (size_t w = 0; w < n; w++) {
+                const int64_t sum = row_points(rows[w], points, n_points);
+
+                if (!place_member(call, boards[w], id, sum > 0 && args[5].at[0] == '1', sum))
+                        return;
+        }
+        key = server_key(server, call->argv[3].at, call->argv[3].len); /* boards may have moved it */
+        if (key == NULL)
+                key = key_make(server, call->argv[3], KEY_HASH);
+        if (next_ms > 0 && at_ms >= next_ms)
+                at_ms = next_ms - 1;
+        if (at_ms < key_integer(key, "at", 0))
+                at_ms = key_integer(key, "at", 0);
+        hash_set(server, key, "at", number_text(server, at_ms));
+        hash_set(server, key, "pol", pool_text(server->pool, args[3].at, args[3].len));
+        for (size_t w = 0; w < n; w++) {
+                const int64_t sum = row_points(rows[w], points, n_points);
+                char window[32];
+
+                (void)snprintf(window, sizeof window, "%.*s", (int)args[7 + w].len, args[7 + w].at);
+                hash_set(server, key, window, number_text(server, sum));
+                if (w == headline)
+                        hash_set(server, key, "score", number_text(server, sum));
+        }
+        for (size_t c = 0; c < n_points; c++)
+                (void)snprintf(cells + strlen(cells), sizeof cells - strlen(cells), "%s%lld",
+                               c > 0 ? " " : "", (long long)rows[headline][c]);
+        hash_set(server, key, "cells", pool_text(server->pool, cells, strlen(cells)));
+        if (next_ms > 0)
+                hash_set(server, key, "next", number_text(server, next_ms));
+        if (!sourced)
+                hash_set(server, key, "_src", pool_text(server->pool, first.at + 2, first.len - 2));
+        if (packed.len > 0)
+                item_make(server, key, field)->value = pool_text(server->pool, packed.at, packed.len);
+        changed(call, key);
+        if (next_ms == 0)
+                item_drop(call, call->argv[3], (struct text){"next", 4});
+        if (packed.len == 0)
+                item_drop(call, call->argv[3], field);
+        say_number(call, ':', (int64_t)n_parts);
+}
+
+void cmd_function(struct call *call)
+{
+        call->server->has_function = true;
+        say_simple(call, "$6\r\ncloutd\r\n");
+}
