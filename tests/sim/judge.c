@@ -481,7 +481,7 @@ static bool any_refused(const struct world *world)
 {
         bool any = false;
 
-        for (size_t i = 0; i < sizeof world->servers / sizeof *world->servers; i++)
+        for (size_t i = 0; i < SERVERS; i++)
                 any = any || (world->servers[i] != NULL && world->servers[i]->n_refused > 0);
         return any;
 }

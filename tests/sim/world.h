@@ -18,6 +18,7 @@
 #include <setjmp.h>
 
 #define NODES      3
+#define SERVERS    2 /* the primary and its replica */
 #define PARTITIONS 2
 #define ACCOUNTS   12
 #define MESSAGES   128
@@ -169,7 +170,7 @@ struct world {
         wall_ms_t wall_ms;
         mono_us_t mono_us;
         struct node nodes[NODES];
-        struct server *servers[2];
+        struct server *servers[SERVERS];
         int primary;
         struct conn conns[CONNS];
         int n_conns;

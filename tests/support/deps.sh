@@ -23,7 +23,7 @@ packages_of() {
         ;;
     # Beyond what the tests need: what ./check judges with.  libclang-rt-dev holds clang's sanitizers and fuzzer.
     check) echo clang libclang-rt-dev clang-tidy clang-format shellcheck python3-hiredis ;;
-    test) echo libcriterion-dev libjansson-dev redis-tools kcat util-linux python3 python3-pytest python3-redis \
+    test) echo libcriterion-dev libjansson-dev redis-tools kcat util-linux python3 python3-pytest python3-pytest-xdist python3-redis \
         python3-xxhash ;;
     *)
         echo "there is no list of packages called $1" >&2
