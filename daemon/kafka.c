@@ -20,6 +20,7 @@
 #define REVOKE_WAIT_US   INT64_C(6000000)
 #define STOP_WAIT_US     INT64_C(12000000)
 #define COMMIT_EVERY_US  INT64_C(10000000)
+#define LAST_COMMIT_US   INT64_C(8000000) /* for a group that shares out the partitions just when we stop */
 #define PROBE_EVERY_US   INT64_C(1000000)
 #define ROUND_MS         50
 #define RESTART_EVERY_US INT64_C(3000000) /* until what was missing is read again */
@@ -235,6 +236,31 @@ static void take_away(struct kafka *kafka, const rd_kafka_topic_partition_list_t
         }
 }
 
+/* ---- rebalances while it stops: nothing is read any more, but what we have flushed is still to be committed ---- */
+
+static void keep_all(struct kafka *kafka)
+{
+        for (int i = 0; i < kafka->n_partitions; i++) {
+                struct partition_place *place = &kafka->places[i];
+
+                place->kept = place->kept || place->assigned;
+                place->assigned = false;
+        }
+}
+
+/* What others have now is theirs to commit. */
+static void still_ours(struct kafka *kafka, const rd_kafka_topic_partition_list_t *list)
+{
+        for (int i = 0; i < list->cnt; i++)
+                if (is_known(kafka, list->elems[i].partition)) {
+                        struct partition_place *place = &kafka->places[list->elems[i].partition];
+
+                        place->assigned = place->kept;
+                }
+        for (int i = 0; i < kafka->n_partitions; i++)
+                kafka->places[i].kept = false;
+}
+
 void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list,
                   void *opaque)
 {
@@ -243,6 +269,10 @@ void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partit
 
         (void)rk;
         if (kafka->closing) {
+                if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
+                        still_ours(kafka, list);
+                else
+                        keep_all(kafka);
                 (void)rd_kafka_assign(kafka->rk, NULL);
                 return;
         }
@@ -269,7 +299,7 @@ void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partit
 /* ---- running ---- */
 
 /* What Redis has of each partition; the @last time waits for Kafka's answer. */
-static void commit(struct kafka *kafka, bool last)
+static rd_kafka_resp_err_t commit(struct kafka *kafka, bool last)
 {
         rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(kafka->n_partitions);
         rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -288,13 +318,51 @@ static void commit(struct kafka *kafka, bool last)
         }
         if (list->cnt > 0)
                 err = rd_kafka_commit(kafka->rk, list, !last);
-        if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-                log_line(LOG_LEVEL_NOTICE, "Kafka did not take the committed offsets; what Redis has counts",
-                         "why", "%s", rd_kafka_err2str(err), NULL);
-        else
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
                 atomic_store_explicit(&kafka->telemetry->last_commit_ms, clock_wall_ms(),
                                       memory_order_relaxed);
         rd_kafka_topic_partition_list_destroy(list);
+        return err;
+}
+
+static void say_not_committed(rd_kafka_resp_err_t err)
+{
+        if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+                log_line(LOG_LEVEL_NOTICE, "Kafka did not take the committed offsets; what Redis has counts",
+                         "why", "%s", rd_kafka_err2str(err), NULL);
+}
+
+/* Something was revoked, and it is not known yet who has it. */
+static bool any_kept(const struct kafka *kafka)
+{
+        for (int i = 0; i < kafka->n_partitions; i++)
+                if (kafka->places[i].kept)
+                        return true;
+        return false;
+}
+
+/* A group that shares out its partitions takes no commits, and whoever is asked to stop just then would leave Kafka with
+ * older offsets than Redis: it serves the group until that is over. */
+static void commit_last(struct kafka *kafka)
+{
+        const mono_us_t end = clock_mono_us() + LAST_COMMIT_US;
+        rd_kafka_resp_err_t err;
+
+        kafka->closing = true;
+        for (;;) {
+                rd_kafka_message_t *message;
+
+                err = commit(kafka, true);
+                if (clock_mono_us() >= end ||
+                    (!any_kept(kafka) && err != RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS &&
+                     err != RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION &&
+                     err != RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID))
+                        break;
+                message = rd_kafka_consumer_poll(kafka->rk, ROUND_MS);
+                if (message != NULL)
+                        rd_kafka_message_destroy(message);
+        }
+        say_not_committed(err);
 }
 
 /* Assign the same partitions again, those whose fetching has stopped at the offset that their lane asked for, the
@@ -469,7 +537,7 @@ static void round_of_work(struct kafka *kafka)
         }
         if (now_us >= kafka->commit_us) {
                 kafka->commit_us = now_us + COMMIT_EVERY_US;
-                commit(kafka, false);
+                say_not_committed(commit(kafka, false));
         }
         if (now_us >= kafka->probe_us) {
                 probe(kafka);
@@ -497,7 +565,7 @@ enum cloutd_err kafka_run(struct kafka *kafka, bool until_end, bool (*should_sto
         for (int i = 0; i < kafka->conf->lanes; i++)
                 give_order(&kafka->lanes[i], ORDER_STOP, 0, 0);
         (void)wait_for(kafka, all_stopped, STOP_WAIT_US);
-        commit(kafka, true);
+        commit_last(kafka);
         if (kafka->failed)
                 return fail(reterr, kafka->failed_code, "%s", kafka->failure.text);
         return CLOUTD_OK;

@@ -49,6 +49,29 @@ def test_stopped_and_started_again_while_events_flow(new_world):
     world.check_letters()
 
 
+def test_stopped_while_the_group_shares_out_the_partitions(new_world):
+    """Kafka takes no commit then; the daemon waits until it does."""
+    world = new_world(partitions=1)
+
+    def member(name):
+        # Partitions go to members by their names: the only one is always a's.
+        (world.folder / name).write_text(f"client.id={name}\nsession.timeout.ms=3000\nheartbeat.interval.ms=500\n")
+        return world.daemon(kafka={**world.config["kafka"], "properties_file": name})
+
+    first, silent = member("a"), member("b")
+    for daemon in (first, silent):
+        daemon.wait_ready()
+    world.send(*Stream(3, world).records(500))
+    world.wait_until_read()
+    revoked = first.log().count('msg="partitions revoked"')
+    # A newcomer cannot be let in before the silent one is given up.
+    silent.process.send_signal(signal.SIGSTOP)
+    member("c")
+    wait_for(lambda: first.log().count('msg="partitions revoked"') > revoked, what="it is revoked")
+    assert first.terminate() == 0, first.log_tail()
+    world.check_positions()
+
+
 @pytest.mark.sanitizer
 def test_killed_while_events_flow(new_world):
     rnd = random.Random(2)
