@@ -201,8 +201,8 @@ static void do_spoil(struct world *world, unsigned arg)
 static size_t portion(const struct buf *buf, unsigned arg)
 {
         switch (arg % 4) {
-        case 0: return net_commands(buf, 1 + arg / 4 % 8);
-        case 1: return arg / 4 % 300;
+        case 0: return net_commands(buf, 1 + (int)(arg / 4 % 8));
+        case 1: return arg / 4 % 2 == 0 ? arg / 8 % 300 : net_commands(buf, -1 - (int)(arg / 8 % 4));
         default: return SIZE_MAX;
         }
 }
@@ -220,6 +220,21 @@ static void do_crash(struct world *world, struct node *node, unsigned arg)
         for (int p = 0; arg % 2 == 0 && p < world->profile->n_partitions; p++)
                 if (world->target[p] == node->number)
                         node_told(node, ORDER_ASSIGN, p);
+}
+
+/* Minutes or hours; or to about the moment at which an account's next bucket begins, and so an old one leaves. */
+static void do_edges(struct world *world, unsigned arg, unsigned more)
+{
+        const int account = (int)(more % (unsigned)world->profile->n_accounts);
+        const int64_t bucket_ms = world->conf->n_windows > 0 ? world->conf->windows[0].bucket_ms : HOUR_MS;
+        const int64_t begun_ms =
+                (world->wall_ms + (wall_ms_t)(judge_hash(account) % 60) * (bucket_ms / 60)) % bucket_ms;
+        const int64_t ms = bucket_ms - begun_ms - 5000 + (int64_t)(mix(arg) % 6000);
+
+        if (!world->profile->edgy || arg % 8 == 0)
+                world_pass(world, INT64_C(60000) * (1 + (int)(mix(arg) % (arg % 3 == 0 ? 300 : 40))));
+        else if (ms > 0)
+                world_pass(world, ms);
 }
 
 void deed_do(struct world *world, const struct deed *deed)
@@ -258,10 +273,11 @@ void deed_do(struct world *world, const struct deed *deed)
                 node_feed(node, (int)(more % (unsigned)world->profile->n_partitions), 1 + (int)(arg % 6));
                 break;
         case DEED_PRODUCE: topic_produce(world, arg); break;
-        case DEED_TIME: world_pass(world, times_ms[arg % (sizeof times_ms / sizeof *times_ms)]); break;
-        case DEED_EDGES:
-                world_pass(world, INT64_C(60000) * (1 + (int)(mix(arg) % (arg % 3 == 0 ? 300 : 40))));
+        case DEED_TIME:
+                world_pass(world,
+                           times_ms[arg % (world->profile->hasty ? 9 : sizeof times_ms / sizeof *times_ms)]);
                 break;
+        case DEED_EDGES: do_edges(world, arg, more); break;
         case DEED_CRASH: do_crash(world, node, arg); break;
         case DEED_REBALANCE: do_rebalance(world, arg); break;
         case DEED_TAKE: do_take(world, node, arg); break;
@@ -287,7 +303,7 @@ void deed_do(struct world *world, const struct deed *deed)
         case DEED_REFUSE: node->connects_fail = 1 + (int)(arg % 3); break;
         case DEED_BREAK_IO: node->io_fails = 1 + (int)(arg % 4); break;
         case DEED_CLOCK:
-                node->clock_ms = (int64_t)(mix(arg) % 5000) - 2500;
+                node->clock_ms = clock_skew(arg);
                 world_hit(world, HIT_CLOCK);
                 break;
         case DEED_ALLOC: node->heap.fail_at = node->heap.n_allocations + 1 + arg % 40; break;

@@ -38,6 +38,11 @@ const char *judge_name(int account)
         return names[account];
 }
 
+uint64_t judge_hash(int account)
+{
+        return hashes[account];
+}
+
 static int account_of_name(const char *name, size_t len)
 {
         for (int a = 0; a < ACCOUNTS; a++)

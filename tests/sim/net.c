@@ -107,12 +107,17 @@ void net_server_closes(struct world *world, struct conn *conn, size_t keep_in)
                 net_drop(conn);
 }
 
-size_t net_commands(const struct buf *buf, unsigned n)
+size_t net_commands(const struct buf *buf, int n)
 {
         size_t i = 1;
 
-        while (i < buf->len && !(buf->data[i] == '*' && buf->data[i - 1] == '\n' && --n == 0))
-                i++;
+        if (n < 0)
+                for (n++; i < buf->len; i++)
+                        n += buf->data[i] == '*' && buf->data[i - 1] == '\n';
+        if (n <= 0)
+                return 0;
+        for (i = 1; i < buf->len && !(buf->data[i] == '*' && buf->data[i - 1] == '\n' && --n == 0); i++)
+                ;
         return i;
 }
 

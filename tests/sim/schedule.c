@@ -26,8 +26,9 @@ static void make_duel(uint64_t *state, struct profile *profile)
                 [DEED_TIME] = 8,     [DEED_GIVE] = 8,  [DEED_REBALANCE] = 6,
         };
         static const uint8_t more[N_DEEDS] = {
-                [DEED_TAKE] = 4, [DEED_BACK] = 4,  [DEED_OTHER] = 3, [DEED_COMMIT] = 4, [DEED_CUT] = 5,
-                [DEED_LATE] = 5, [DEED_CLOCK] = 3, [DEED_CRASH] = 3, [DEED_SEEK] = 2,   [DEED_FAILOVER] = 2,
+                [DEED_TAKE] = 4, [DEED_BACK] = 4,     [DEED_OTHER] = 3, [DEED_COMMIT] = 4,
+                [DEED_CUT] = 5,  [DEED_LATE] = 5,     [DEED_CLOCK] = 3, [DEED_CRASH] = 3,
+                [DEED_SEEK] = 2, [DEED_FAILOVER] = 2, [DEED_EDGES] = 3,
         };
 
         profile->n_nodes = 2;
@@ -35,9 +36,11 @@ static void make_duel(uint64_t *state, struct profile *profile)
         profile->n_accounts = 1 + (int)(draw(state) % 2);
         profile->boards = 0;
         profile->past = false;
-        profile->n_deeds = 40 + (int)(draw(state) % 160);
+        profile->n_deeds = 40 + (int)(draw(state) % (draw(state) % 2 == 0 ? 160 : 340));
         for (int i = 0; i < N_DEEDS; i++)
                 profile->weight[i] = (uint8_t)(duel[i] + (draw(state) % 2 == 0 ? more[i] : 0));
+        if (draw(state) % 2 == 0)
+                profile->weight[DEED_RUN] = 40; /* and not always command by command */
 }
 
 static void make_profile(uint64_t *state, struct profile *profile)
@@ -74,15 +77,27 @@ static void make_profile(uint64_t *state, struct profile *profile)
                 profile->weight[DEED_LATE] = 5;
 }
 
+/* What many a story needs, whatever breaks in it. */
+static void make_mood(uint64_t *state, struct profile *profile)
+{
+        profile->skewed = draw(state) % 4 == 0;
+        profile->edgy = draw(state) % 4 == 0;
+        profile->twice = draw(state) % 4 == 0;
+        profile->hasty = draw(state) % 3 == 0;
+        profile->stretch = draw(state) % 4 == 0 ? 14 : 8;
+}
+
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed);
         unsigned sum = 0;
+        int was = 0, again = 0; /* a fault that comes twice, and when */
 
         profile->seed = seed;
         make_profile(&state, profile);
         if (draw(&state) % 4 == 0)
                 make_duel(&state, profile);
+        make_mood(&state, profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {
@@ -93,9 +108,15 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 while (at >= profile->weight[kind])
                         at -= profile->weight[kind++];
                 z = draw(&state);
+                if (again == i)
+                        kind = deeds[was].kind;
                 deeds[i] = (struct deed){(uint8_t)kind, (uint8_t)(z % NODES), (uint16_t)(z >> 16),
                                          (uint16_t)(z >> 32)};
-                if (i > 0 && z >> 60 < 8) /* it often goes on with the same node */
+                if (i > 0 && z >> 60 < (unsigned)profile->stretch)
                         deeds[i].node = deeds[i - 1].node;
+                if (profile->twice && again <= i && kind >= DEED_CRASH && z >> 48 & 1) {
+                        was = i;
+                        again = i + 1 + (int)(z >> 49 & 7);
+                }
         }
 }

@@ -226,7 +226,7 @@ static void begin(struct world *world, const struct profile *profile)
 
                 memset(node->telemetry->lanes[0].counter, 0, sizeof node->telemetry->lanes[0].counter);
                 node->life = 0;
-                node->clock_ms = 0;
+                node->clock_ms = profile->skewed ? clock_skew(profile->seed * NODES + (uint64_t)n) : 0;
                 node->n_random = node->n_steps = 0;
                 node->connects_fail = node->seeks_fail = node->io_fails = 0;
                 node_start(node);

@@ -120,6 +120,11 @@ struct profile {
         int64_t boards, memory;
         bool leavers; /* people come and go */
         bool past;    /* everybody was there before, then the boards were switched on */
+        bool skewed;  /* clocks differ from the first moment on */
+        bool edgy;    /* what moves time leads to just about the moment at which a score falls */
+        bool twice;   /* a fault seldom comes alone */
+        bool hasty;   /* little time passes between two deeds */
+        int stretch;  /* of 16 deeds, how many go on with the same node */
         uint8_t weight[N_DEEDS];
         int n_deeds;
 };
@@ -251,6 +256,12 @@ void topic_produce(struct world *world, unsigned arg); /* what @arg of this seed
 void deed_do(struct world *world, const struct deed *deed);
 int deed_text(const struct deed *deed, char *buf, size_t size);
 
+/* How wrong a clock is: any two differ by less than 5 s. */
+static inline int64_t clock_skew(uint64_t z)
+{
+        return (int64_t)(mix(z) % 5000) - 2500;
+}
+
 /* net.c */
 struct redis_link *net_link_new(struct node *node);
 void net_cut_node(
@@ -260,7 +271,7 @@ bool net_receive(struct world *world, struct conn *conn, size_t bytes); /* to th
 void net_server_closes(struct world *world, struct conn *conn, size_t keep_in);
 void net_close_all(struct world *world, const struct server *server, unsigned keep); /* all of @server's */
 void net_drop(struct conn *conn);
-size_t net_commands(const struct buf *buf, unsigned n);               /* bytes of the first @n */
+size_t net_commands(const struct buf *buf, int n); /* bytes of the first @n, or of all but the last -@n */
 struct conn *net_conn(struct world *world, int node, unsigned which); /* of a living link */
 bool net_quiet(const struct world *world);
 
@@ -274,6 +285,7 @@ void judge_went_back(struct world *world,
 void judge_memory(struct world *world, struct node *node);
 void judge_end(struct world *world, const char *when);
 const char *judge_name(int account);
+uint64_t judge_hash(int account);
 
 /* against.c */
 bool against_real(uint64_t seed, uint64_t runs); /* false, and said, when a redis-server answers otherwise */
