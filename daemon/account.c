@@ -543,6 +543,8 @@ void account_loaded(struct partition *p, struct sent_load *load)
         }
         if (load->asked_left && load->left->integer == 1) {
                 record->flags = (uint16_t)((record->flags & ~RECORD_RETURNED) | RECORD_LEFT);
+                /* A hash that is still there (it had another type when it was to go) tells what is to be forgotten. */
+                (void)cold_set_history(p->lane, record, NULL, 0);
                 /* Its entry in `gone` went when low passed it: what Redis has is as of low, not older. */
                 if (state.pos < p->low - 1)
                         state.pos = p->low - 1;

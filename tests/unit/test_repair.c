@@ -217,3 +217,23 @@ Test(repair, a_key_of_another_type_is_found_before_anything_was_counted)
         rig_compare(rig, "the edge has fired");
         cr_expect_eq(daemon_counter(x, LANE_REPAIRS), 1);
 }
+
+Test(repair, who_left_while_the_key_had_another_type_is_forgotten_all_the_same)
+{
+        rig_count(rig, 0);
+        started();
+        daemon_settle(x, "counted");
+        rig_do(rig, "RENAME clout:a:a0 kept");
+        rig_do(rig, "SET clout:a:a0 foreign");
+        rig_do_to(rig, STORY_LEAVE, 0);
+        daemon_feed(x, 1);
+        daemon_steps(x, 300); /* the hash cannot go, the rest of the EXEC runs */
+        x = daemon_crash(x);
+        rig_do(rig, "DEL clout:a:a0");
+        rig_do(rig, "RENAME kept clout:a:a0");
+        rig_do_to(rig, STORY_RETURN, 0);
+        rig_count(rig, 0);
+        started();
+        daemon_settle(x, "back");
+        rig_compare(rig, "back");
+}
