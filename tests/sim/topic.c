@@ -12,6 +12,18 @@ static void add_text(struct world *world, struct message *message, const char *t
         message->text_len += len;
 }
 
+/* One of the account's latest events, undone. */
+static struct story_event taken_back(const struct world *world, int account, uint64_t z)
+{
+        const int n = world->n_events_of[account], back = (int)(z % (uint64_t)(n < 3 ? n : 3));
+        const int m = world->events_of[account][n - 1 - back].message;
+        struct story_event event = world->log[account_partition(world, account)][m]
+                                           .story.events[world->events_of[account][n - 1 - back].line];
+
+        event.undo = event.kind < STORY_LEAVE;
+        return event;
+}
+
 static struct story_event random_event(struct world *world, uint64_t z, int account)
 {
         static const int64_t followers[] = {0, 10000, 10001, 100000, 100001};
@@ -30,6 +42,8 @@ static struct story_event random_event(struct world *world, uint64_t z, int acco
                 event.ts_ms -= (wall_ms_t)(mix(z) % (uint64_t)(5 * HOUR_MS));
         else if (what == 10)
                 event.ts_ms += 200000; /* within the skew: counts later */
+        else if (what < 14 && world->n_events_of[account] > 0)
+                event = taken_back(world, account, mix(z));
         return event;
 }
 
