@@ -61,11 +61,15 @@ bool shared_judge(struct lane *lane, const struct reply *mode)
                                  "are added "
                                  "up in Redis from now on",
                                  "key", "%s", lane->mode_key, NULL);
-        } else {
+        } else if (reply_is_string(mode)) {
                 log_limited(&limit, LOG_LEVEL_ERROR,
                             "the mode in Redis is neither keyed nor shared: nothing is written", "key", "%s",
-                            lane->mode_key, "redis", "%s", reply_is_string(mode) ? mode->str : "an error",
-                            NULL);
+                            lane->mode_key, "redis", "%s", mode->str, NULL);
+        } else {
+                log_limited(&limit, LOG_LEVEL_WARNING,
+                            "Redis does not tell the mode; nothing is written before", "key", "%s",
+                            lane->mode_key, "redis", "%s",
+                            reply_is_error(mode) ? mode->str : "an unexpected reply", NULL);
         }
         return lane->mode != MODE_UNKNOWN;
 }
