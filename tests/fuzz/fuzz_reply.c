@@ -728,7 +728,8 @@ static const struct conf *configuration(const struct policy **ret_policy)
         static const char text[] =
                 "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\n"
                 "redis: {address: 'unix:/nowhere'}\npolicy: nowhere\nlanes: 1\nhttp: ''\n"
-                "windows: [{length: 3h, bucket: 1h}, {length: 2d, bucket: 1d}]\nheadline: 2d\n"
+                /* long buckets: at 60 edges a bucket, hours that pass are some dozen questions, not hundreds */
+                "windows: [{length: 36h, bucket: 12h}, {length: 24d, bucket: 12d}]\nheadline: 24d\n"
                 "boards: {size: 1}\n";
         static const char table[] = "name: test\nrules:\n  - name: retweet\n    types: [retweet]\n"
                                     "    tiers: [{points: 10}]\n";
