@@ -421,17 +421,12 @@ static void load_failed(struct partition *p, const struct sent_load *load, const
         load_again(p, load);
 }
 
-static bool is_wrongtype(const struct reply *reply)
-{
-        return reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0;
-}
-
 /* What Redis has is no state: from the log, or as load_failed(). */
 static void load_damaged(struct partition *p, const struct sent_load *load, const char *why)
 {
         lane_count(p->lane->telemetry, LANE_DAMAGED, 1);
         load_complain(p, load, why);
-        if (!repair_begin(p, load->number, is_wrongtype(load->fields)))
+        if (!repair_begin(p, load->number, reply_is_wrongtype(load->fields)))
                 load_again(p, load);
 }
 
@@ -468,7 +463,7 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
         const struct reply *packed, *source, *pol;
 
         if (fields->type != REDIS_REPLY_ARRAY || fields->len != 3) {
-                if (is_wrongtype(fields))
+                if (reply_is_wrongtype(fields))
                         load_damaged(p, load, fields->str);
                 else
                         load_failed(p, load, reply_is_error(fields) ? fields->str : "an unexpected reply");
@@ -512,6 +507,8 @@ void account_loaded(struct partition *p, struct sent_load *load)
         bool exists, pol, other;
 
         if (load->asked_left && load->left->type != REDIS_REPLY_INTEGER) {
+                if (reply_is_wrongtype(load->left))
+                        p->left_lost = p->optout_key;
                 load_failed(p, load, reply_is_error(load->left) ? load->left->str : "an unexpected reply");
                 return;
         }
@@ -565,6 +562,11 @@ void account_loaded(struct partition *p, struct sent_load *load)
         if (RULE(DUE_PASSED_ANEW) && cold->reg != 0 &&
             cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
                 cold->reg = 0;
+                account_dirty(p, load->number);
+        }
+        if (exists && p->rewrite && !(record->flags & RECORD_LEFT)) {
+                cold->reg = 0;
+                record->flags |= RECORD_ALL | RECORD_POL | RECORD_BOARDS;
                 account_dirty(p, load->number);
         }
         if (exists && !pol)

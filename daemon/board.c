@@ -24,6 +24,7 @@
 #define LOOK_EVERY_US INT64_C(1000000)
 #define FLOOR_NAME    40
 #define VISIT_RECORDS 4096 /* residents looked at in one step */
+#define REWRITE       "-"  /* `pol` of the own key: accounts are to be written anew, whatever they show */
 /* The floor of a board of size 0: should boards come back, all accounts are to be looked at. */
 #define ABOVE_ALL     INT64_MAX
 
@@ -67,7 +68,7 @@ static void put_member(struct partition *p, size_t window, const int64_t *points
         if (points != NULL)
                 resp_i64(out, *points);
         resp_bytes(out, id, id_len);
-        store_expect(p->lane, EXPECT_WRITE, write_index, p);
+        store_expect(p->lane, EXPECT_BOARD_WRITE, write_index, p);
 }
 
 void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,
@@ -182,12 +183,14 @@ void board_read_own(struct partition *p, const struct reply *own)
         p->floors_unsaved = p->floors_sent = 0;
         p->pol_unsaved = false;
         p->visit = 0;
-        p->rescore = false;
+        p->rescore = p->rewrite = false;
         if (own != NULL) {
                 const struct reply *pol = reply_field(own, "pol");
 
                 p->rescore = pol == NULL || !reply_is_string(pol) ||
                              strcmp(pol->str, p->lane->scoring->policy_version) != 0;
+                p->rewrite =
+                        p->rescore && pol != NULL && reply_is_string(pol) && strcmp(pol->str, REWRITE) == 0;
                 for (size_t w = 0;
                      p->lane->shared->conf->boards_size == 0 && w <= p->lane->scoring->n_windows; w++) {
                         if (p->floors[w].set && p->floors[w].points == ABOVE_ALL)
@@ -195,6 +198,15 @@ void board_read_own(struct partition *p, const struct reply *own)
                         p->floors[w] = (struct floor){.set = true, .points = ABOVE_ALL};
                         p->floors_unsaved |= 1u << w;
                 }
+        }
+}
+
+void board_floors_lost(struct partition *p)
+{
+        for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
+                p->floors[w] = (struct floor){.set = true, .points = ABOVE_ALL};
+                p->sweeps[w].set = false;
+                p->floors_unsaved |= 1u << w;
         }
 }
 
@@ -232,7 +244,7 @@ void board_put_own(struct partition *p, struct buf *out)
         }
         if (p->pol_unsaved) {
                 resp_text(out, "pol");
-                resp_text(out, p->lane->scoring->policy_version);
+                resp_text(out, p->rewrite ? REWRITE : p->lane->scoring->policy_version);
         }
         p->floors_sent |= p->floors_unsaved;
         p->floors_unsaved = 0;

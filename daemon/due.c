@@ -87,6 +87,10 @@ static void fire_begin(struct partition *p)
         fire->n_edges = 0;
         for (; edge <= p->lane->now_ms && fire->n_edges < FIRE_EDGES;
              edge = scoring_next_edge(p->lane->scoring, edge)) {
+                if (edge > p->quiet_from && edge < p->quiet_to) {
+                        edge = p->quiet_to - 1;
+                        continue;
+                }
                 fire->edges[fire->n_edges++] = edge;
                 fire->until = edge;
         }
@@ -116,6 +120,32 @@ void due_step(struct partition *p)
                               memory_order_relaxed);
 }
 
+/* Edges up to two horizons after `due`, and in the last two, are asked for.  What lies between cannot have a set unless
+ * `due` is not what we wrote: an account is registered at most a horizon ahead of its write, and firing does not lag
+ * behind writes by another.  So it is passed over, and all accounts are written anew in case it is so.  (With `clock:
+ * record` edges wait until a history is read, and so may lie anywhere in it.) */
+void due_adopt(struct partition *p, const struct reply *own)
+{
+        const struct lane *lane = p->lane;
+        const struct reply *due = reply_field(own, "due");
+        const wall_ms_t most = 2 * lane->scoring->horizon_ms;
+
+        p->due = p->due_stored = reply_within(due, TIME_SANE_MS, 0);
+        p->quiet_from = p->quiet_to = 0;
+        if (lane->scoring->n_rings == 0 || lane->now_ms < most)
+                return;
+        if (p->due == 0 && (due != NULL || p->own_lost)) {
+                p->due = lane->now_ms - most;
+                repair_rewrite(p);
+        } else if (p->due != 0 && !lane->shared->conf->clock_record && lane->now_ms - p->due > 2 * most) {
+                p->quiet_from = p->due + most;
+                p->quiet_to = lane->now_ms - most;
+                log_line(LOG_LEVEL_NOTICE, "no edge was done for so long that all accounts are written anew",
+                         "key", "%s", p->own_key, "due", "%" PRId64, p->due, NULL);
+                repair_rewrite(p);
+        }
+}
+
 void due_requests(struct partition *p)
 {
         struct fire *fire = &p->fire;
@@ -124,6 +154,14 @@ void due_requests(struct partition *p)
         const char *key;
         size_t len;
 
+        if (p->foreign_edge != 0) {
+                key = due_key(p, p->foreign_edge, buf, &len);
+                resp_command(out, 2);
+                resp_text(out, "UNLINK");
+                resp_bytes(out, key, len);
+                store_expect(p->lane, EXPECT_NOTHING, 0, p);
+                p->foreign_edge = 0; /* were it not executed, the next SADD would tell again */
+        }
         if (fire->sent || fire->phase == FIRE_IDLE || fire->phase == FIRE_WAIT)
                 return;
         if ((p->wants_stop || p->lane->stopping) && fire->phase != FIRE_CLOSE)
@@ -183,10 +221,41 @@ static void fire_member(struct partition *p, const char *id, size_t id_len)
         }
 }
 
+void due_foreign(struct partition *p, wall_ms_t edge)
+{
+        char buf[600];
+        size_t len;
+        const char *key = due_key(p, edge, buf, &len);
+
+        log_line(
+                LOG_LEVEL_ERROR,
+                "a due set in Redis is of another type: it is deleted, and all accounts of the partition are "
+                "registered anew",
+                "key", "%.*s", (int)len, key, NULL);
+        lane_count(p->lane->telemetry, LANE_FOREIGN, 1);
+        p->index_lost = true;
+}
+
+/* The set that is being read is done. */
+static void set_read(struct partition *p)
+{
+        struct fire *fire = &p->fire;
+
+        fire->cursor = 0;
+        if (++fire->scanning == fire->n_edges)
+                fire->phase = RULE(DUE_SETS_LAST) ? FIRE_WAIT : FIRE_CLOSE;
+}
+
 void due_members(struct partition *p, const struct reply *reply)
 {
         struct fire *fire = &p->fire;
 
+        if (reply_is_wrongtype(reply)) {
+                /* It goes with the others when the firing closes; who stood there is found by visiting all. */
+                due_foreign(p, fire->edges[fire->scanning]);
+                set_read(p);
+                return;
+        }
         if (reply->type != REDIS_REPLY_ARRAY || reply->len != 2 || !reply_is_string(reply->element[0]) ||
             reply->element[1]->type != REDIS_REPLY_ARRAY) {
                 static struct log_limit limit;
@@ -203,8 +272,8 @@ void due_members(struct partition *p, const struct reply *reply)
                         fire_member(p, member->str, member->len);
         }
         fire->cursor = strtoull(reply->element[0]->str, NULL, 10);
-        if (fire->cursor == 0 && ++fire->scanning == fire->n_edges)
-                fire->phase = RULE(DUE_SETS_LAST) ? FIRE_WAIT : FIRE_CLOSE;
+        if (fire->cursor == 0)
+                set_read(p);
 }
 
 void due_answered(struct partition *p)

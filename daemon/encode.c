@@ -38,7 +38,7 @@ static void put_due(struct partition *p, const char *verb, wall_ms_t edge, const
         resp_text(out, verb);
         resp_bytes(out, due, key_len);
         resp_bytes(out, id, id_len);
-        store_expect(p->lane, EXPECT_WRITE, index, p);
+        store_expect(p->lane, verb[1] == 'A' ? EXPECT_DUE_ADD : EXPECT_DUE_REMOVE, index, p);
 }
 
 /* The account may stand in due sets that nobody remembers: take it out of all that its place has edges in,
@@ -79,7 +79,7 @@ static void put_optout(struct partition *p, const char *set_verb, const struct s
         resp_text(out, set_verb);
         resp_text(out, p->optout_key);
         resp_bytes(out, write->salted, SALTED_LEN);
-        store_expect(p->lane, EXPECT_WRITE, index, p);
+        store_expect(p->lane, EXPECT_LEFT_WRITE, index, p);
 }
 
 static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
@@ -93,7 +93,7 @@ static void put_gone(struct partition *p, const char *set_verb, const struct sen
         resp_text(out, p->gone_key);
         resp_bytes(out, write->salted, SALTED_LEN);
         resp_i64(out, write->pos);
-        store_expect(p->lane, EXPECT_WRITE, index, p);
+        store_expect(p->lane, EXPECT_GONE_WRITE, index, p);
 }
 
 static void put_field_i64(struct buf *out, const char *name, int64_t value)

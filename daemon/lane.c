@@ -147,7 +147,12 @@ static void order_assign(struct partition *p, int64_t start)
                 p->at_commit = !RULE(GIVEN_BACK_AT_R);
                 continuity_given_back(p);
                 return;
-        case PARTITION_STOPPED: answer(p, ANSWER_CLAIMED, p->next); return;
+        case PARTITION_STOPPED:
+                if (!stop_is_of_key(p->stopped.cause)) {
+                        answer(p, ANSWER_CLAIMED, p->next);
+                        return;
+                }
+                /* fall through */
         default:
                 drop(p); /* whatever it was: this is another assignment */
                 p->claim_answered = false;

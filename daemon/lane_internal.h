@@ -221,15 +221,23 @@ struct partition {
 
         wall_ms_t due, due_sent, due_stored; /* last edge done: ours, under way, as Redis has it */
         wall_ms_t messy_until,
-                messy_stored; /* till then entries may stand in due sets that no account knows of */
+                messy_stored;           /* till then entries may stand in due sets that no account knows of */
+        wall_ms_t quiet_from, quiet_to; /* no edge between has a set: nobody wrote */
+        wall_ms_t foreign_edge;         /* its set is to be deleted; 0: none */
         struct fire fire;
+
+        /* keys of another type, found in the EXEC being judged (repair.c) */
+        bool index_lost;
+        const char *left_lost;
+        bool own_lost; /* what the own key said besides `low` is not known */
 
         /* boards: a bit a window in the masks */
         struct floor floors[WINDOWS_MAX],
                 sweeps[WINDOWS_MAX];          /* as Redis has them, or will after the next EXEC */
         uint32_t floors_unsaved, floors_sent; /* to go with the next EXEC; in the one under way */
-        bool rescore;     /* accounts that are not in memory may show the points of another policy version */
-        bool pol_unsaved; /* all show the present one: the own key shall say so */
+        bool rescore; /* accounts that are not in memory may show the points of another policy version */
+        bool rewrite; /* with it: nor is it known where they are registered, and on which boards (repair.c) */
+        bool pol_unsaved; /* the own key shall say whether all show the present one */
         bool pol_sent;    /* with the EXEC under way */
         uint32_t visit;   /* next resident record to look at, 0: none */
         enum sweep_phase { SWEEP_NONE, SWEEP_SCANNING, SWEEP_SETTLING } sweep_phase; /* sweep.c */
@@ -271,18 +279,24 @@ struct sent_load {
 /* What a command inside the EXEC was for. */
 enum expect_kind {
         EXPECT_NOTHING,
-        EXPECT_WRITE,      /* of writes[index]; an error fails that account */
-        EXPECT_MADE,       /* HSETNX _src of writes[index]: 1 = the hash is new, and ours */
-        EXPECT_SOURCE,     /* HGET _src of writes[index] */
-        EXPECT_PARTS,      /* cloutd_write of writes[index]: how many parts there are */
-        EXPECT_FUNCTION,   /* FUNCTION LOAD */
-        EXPECT_LOAD,       /* HMGET of loads[index] */
-        EXPECT_LEFT,       /* SISMEMBER of loads[index] */
-        EXPECT_CLAIM_LOW,  /* HSETNX own low: 1 = first claim ever */
-        EXPECT_CLAIM_OWN,  /* HGETALL own */
-        EXPECT_CLAIM_GONE, /* HGETALL gone */
-        EXPECT_CLAIM_LEFT, /* SCARD optout */
-        EXPECT_EXISTS,     /* edge number index of the partition's fire */
+        EXPECT_WRITE,       /* of writes[index], in its hash; an error fails that account, here and below */
+        EXPECT_BOARD_WRITE, /* of writes[index], on a board */
+        EXPECT_DUE_ADD,     /* of writes[index], into the set of its edge */
+        EXPECT_DUE_REMOVE,  /* of writes[index], from a set in which it may stand */
+        EXPECT_LEFT_WRITE,  /* of writes[index], in `optout` */
+        EXPECT_GONE_WRITE,  /* of writes[index], in `gone` */
+        EXPECT_MADE,        /* HSETNX _src of writes[index]: 1 = the hash is new, and ours */
+        EXPECT_SOURCE,      /* HGET _src of writes[index] */
+        EXPECT_PARTS,       /* cloutd_write of writes[index]: how many parts there are */
+        EXPECT_FUNCTION,    /* FUNCTION LOAD */
+        EXPECT_LOAD,        /* HMGET of loads[index] */
+        EXPECT_LEFT,        /* SISMEMBER of loads[index] */
+        EXPECT_CLAIM_TABLE, /* HSET sources, SET policy: not the partition's own */
+        EXPECT_CLAIM_LOW,   /* HSETNX own low: 1 = first claim ever */
+        EXPECT_CLAIM_OWN,   /* HGETALL own */
+        EXPECT_CLAIM_GONE,  /* HGETALL gone */
+        EXPECT_CLAIM_LEFT,  /* SCARD optout */
+        EXPECT_EXISTS,      /* edge number index of the partition's fire */
         EXPECT_SSCAN,
         EXPECT_NOW,        /* HGET now of some partition's own key */
         EXPECT_BOARD_CARD, /* of window index */
@@ -443,6 +457,10 @@ bool repair_begin(struct partition *p, uint32_t number, bool foreign); /* false:
 void repair_read(struct partition *p);                                 /* `next` has moved */
 void repair_forget(struct partition *p);
 void repair_step(struct partition *p);
+void repair_hold(struct partition *p, enum stop_cause cause, const char *key, const char *redis);
+void repair_rewrite(struct partition *p); /* every account: registration and boards are not known */
+void repair_found(struct partition *p);   /* an EXEC was judged: do what its errors ask for */
+bool reply_is_wrongtype(const struct reply *reply);
 
 /* continuity.c */
 void continuity_batch_read(struct partition *p); /* a batch was counted: its records are about to go */
@@ -516,8 +534,10 @@ void due_members(struct partition *p, const struct reply *reply);
 void due_closed(struct partition *p);   /* the EXEC that closed the firing is acknowledged */
 void due_answered(struct partition *p); /* all replies of an EXEC are in */
 void due_forget(struct partition *p);
-void due_clock_requests(struct lane *lane); /* clock: record: how far others have read */
-bool due_idle(const struct partition *p);   /* every edge up to now has fired and is acknowledged */
+void due_foreign(struct partition *p, wall_ms_t edge);        /* its set is of another type */
+void due_adopt(struct partition *p, const struct reply *own); /* of a claim */
+void due_clock_requests(struct lane *lane);                   /* clock: record: how far others have read */
+bool due_idle(const struct partition *p); /* every edge up to now has fired and is acknowledged */
 const char *due_key(const struct partition *p, wall_ms_t edge, char *buf, size_t *ret_len);
 
 /* leave.c */
@@ -544,6 +564,7 @@ void board_place_reply(struct partition *p, uint32_t index, const struct reply *
 size_t board_own_pairs(const struct partition *p); /* how many field-value pairs board_put_own() adds */
 void board_put_own(struct partition *p, struct buf *out);
 void board_read_own(struct partition *p, const struct reply *own); /* NULL: nothing is known */
+void board_floors_lost(struct partition *p);                       /* nobody is known to be on a board */
 
 /* sweep.c */
 struct sweeper *sweeper_new(struct lane *lane);

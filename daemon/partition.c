@@ -160,6 +160,9 @@ void partition_forget(struct partition *p)
         p->at_end = false;
         p->low_since_us = 0;
         p->due = p->due_stored = p->messy_until = p->messy_stored = 0;
+        p->quiet_from = p->quiet_to = p->foreign_edge = 0;
+        p->index_lost = false;
+        p->left_lost = NULL;
         board_read_own(p, NULL);
         continuity_forget(p);
 }
@@ -384,10 +387,10 @@ static void adopt_own(struct partition *p, const struct reply *own)
         p->first = reply_within(reply_field(own, "first"), REPLY_COUNT_MAX, p->start);
         p->low = reply_within(reply_field(own, "low"), REPLY_COUNT_MAX, p->first);
         p->now_next = p->now_done = reply_within(reply_field(own, "now"), TIME_SANE_MS, 0);
-        p->due = p->due_stored = reply_within(reply_field(own, "due"), TIME_SANE_MS, 0);
         p->messy_until = p->messy_stored = reply_within(reply_field(own, "messy"), TIME_SANE_MS, 0);
         if (p->phase == PARTITION_CLAIMING || RULE(BOARD_FLOOR_OF_REDIS))
                 board_read_own(p, own);
+        due_adopt(p, own);
         memcpy(p->token, p->token_sent, sizeof p->token);
         p->next = p->done = p->low;
         p->low_since_us = 0;
@@ -406,8 +409,13 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
         adopt_own(p, own);
         gone_read(&p->gone, gone);
         p->n_left = n_left;
-        p->virgin = p->first_claim;
+        p->virgin = p->first_claim && !p->own_lost && n_left == 0 && p->gone.n == 0;
         p->claim_tries = 0;
+        if (p->own_lost) {
+                board_floors_lost(p);
+                repair_rewrite(p);
+                p->own_lost = false;
+        }
         partition_move(p, PARTITION_OWNED, WHY_CLAIMED);
         log_line(LOG_LEVEL_INFO, "partition claimed", "topic", "%s", p->lane->shared->conf->kafka_topic,
                  "partition", "%d", p->id, "low", "%" PRId64, p->low, "epoch", "%" PRId64, p->epoch, NULL);
@@ -596,7 +604,9 @@ void partition_step(struct partition *p)
 
         if (p->phase == PARTITION_NONE)
                 return;
-        if (RULE(CLAIM_AGAIN) && p->phase == PARTITION_TAKEN && lane->now_us >= p->retry_us)
+        if (((RULE(CLAIM_AGAIN) && p->phase == PARTITION_TAKEN) ||
+             (p->phase == PARTITION_STOPPED && stop_is_of_key(p->stopped.cause))) &&
+            lane->now_us >= p->retry_us)
                 partition_move(p, PARTITION_UNCLAIMED, WHY_WAITED);
         continuity_step(p);
         repair_step(p);

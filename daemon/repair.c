@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* repair.c - what becomes of an account whose state in Redis is damaged, or stands under a key of another type?
+/* repair.c - what becomes of an account whose state in Redis is damaged, and of any key that holds what we did not
+ * write?
  *
- * It is a function of the log, so it is counted again, from the partition's first record on, in memory alone:
+ *   account's hash       in memory: written anew over it.  Else from the log, below
+ *   due set              deleted; all accounts of the partition are visited, written and so registered anew
+ *   own key              STOPPED until it is a hash again or gone; then all that it said besides `low` is made anew
+ *   optout, gone         STOPPED: they are the wish of those who left, and nobody else knows it
+ *
+ * "Visited" is a sweep (sweep.c), kept in `pol` of the own key, so that the next owner ends it.
+ *
+ * A damaged account is a function of the log, so it is counted again, from the partition's first record on, in memory alone:
  *
  *       first                            low        R
  *   ──────┬───────────────────────────────┬─────────┬──► log
@@ -17,6 +25,7 @@
  * nothing to count from: the account is asked for again each second, `low` stands still, and /readyz says so. */
 #include "lane_internal.h"
 #include <inttypes.h>
+#include <string.h>
 
 #define ASK_AGAIN_US INT64_C(5000000)
 #define HELD_UP                                                                                              \
@@ -80,6 +89,58 @@ void repair_forget(struct partition *p)
 {
         numbers_clear(&p->repairing);
         p->repair_until = 0;
+}
+
+/* ---- keys of another type ---- */
+
+#define LOOK_AGAIN_US INT64_C(10000000)
+
+bool reply_is_wrongtype(const struct reply *reply)
+{
+        return reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0;
+}
+
+/* Nobody but an operator can say what belongs there.  Memory is dropped, since nothing of it can be written; `low` has
+ * not passed what is lost with it.  Looked at again from time to time, by claiming. */
+void repair_hold(struct partition *p, enum stop_cause cause, const char *key, const char *redis)
+{
+        log_line(LOG_LEVEL_ERROR, "a key in Redis holds what we did not write", "key", "%s", key, "redis",
+                 "%s", redis, "first", "%" PRId64, p->first, "gen", "%u", p->gen, NULL);
+        lane_count(p->lane->telemetry, LANE_FOREIGN, 1);
+        partition_stop(p, cause);
+        partition_forget(p);
+        p->own_lost = p->own_lost || cause == STOP_OWN_KEY;
+        p->retry_us = p->lane->now_us + LOOK_AGAIN_US;
+}
+
+void repair_rewrite(struct partition *p)
+{
+        const uint32_t end = table_end(p->table);
+
+        p->rescore = p->rewrite = p->pol_unsaved = true;
+        p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
+        sweep_forget(p);
+        for (uint32_t number = 1; number < end; number++) {
+                struct record *record = account_of(p, number);
+                const enum record_phase phase = record_phase(record);
+
+                if ((phase != RECORD_CLEAN && phase != RECORD_DIRTY) ||
+                    record->flags & (RECORD_LEFT | RECORD_REPAIR) || account_is_nothing(record))
+                        continue;
+                ((struct cold *)record->cold)->reg = 0;
+                record->flags |= RECORD_ALL | RECORD_POL | RECORD_BOARDS;
+                account_dirty(p, number);
+        }
+}
+
+void repair_found(struct partition *p)
+{
+        if (p->left_lost != NULL) {
+                repair_hold(p, STOP_LEFT_KEY, p->left_lost, "WRONGTYPE");
+        } else if (p->index_lost) {
+                p->index_lost = false;
+                repair_rewrite(p);
+        }
 }
 
 void repair_step(struct partition *p)

@@ -71,6 +71,9 @@ bool shared_judge(struct lane *lane, const struct reply *mode)
                             lane->mode_key, "redis", "%s",
                             reply_is_error(mode) ? mode->str : "an unexpected reply", NULL);
         }
+        /* relaxed: stands for itself */
+        atomic_store_explicit(&lane->shared->telemetry->condition[CONDITION_MODE], lane->mode != MODE_UNKNOWN,
+                              memory_order_relaxed);
         return lane->mode != MODE_UNKNOWN;
 }
 

@@ -52,6 +52,11 @@ bool stop_is_of_log(enum stop_cause cause)
         return cause <= STOP_TRUNCATED;
 }
 
+bool stop_is_of_key(enum stop_cause cause)
+{
+        return cause == STOP_OWN_KEY || cause == STOP_LEFT_KEY;
+}
+
 bool resume_fits(enum resume resume, enum stop_cause cause)
 {
         switch (resume) {

@@ -125,19 +125,19 @@ static void put_table_and_policy(struct partition *p)
         resp_text(out, name);
         (void)snprintf(name, sizeof name, "%s:%d", lane->shared->conf->kafka_topic, p->id);
         put_pair(out, name, p->source);
-        store_expect(lane, EXPECT_NOTHING, 0, p);
+        store_expect(lane, EXPECT_CLAIM_TABLE, 0, p);
         (void)snprintf(name, sizeof name, "%spolicy:%s", lane->shared->conf->redis_prefix, policy->version);
         resp_command(out, 3);
         resp_text(out, "SET");
         resp_text(out, name);
         resp_text(out, policy->json);
-        store_expect(lane, EXPECT_NOTHING, 0, p);
+        store_expect(lane, EXPECT_CLAIM_TABLE, 0, p);
         (void)snprintf(name, sizeof name, "%spolicy", lane->shared->conf->redis_prefix);
         resp_command(out, 3);
         resp_text(out, "SET");
         resp_text(out, name);
         resp_text(out, policy->version);
-        store_expect(lane, EXPECT_NOTHING, 0, p);
+        store_expect(lane, EXPECT_CLAIM_TABLE, 0, p);
 }
 
 static void put_setnx(struct partition *p, const char *field, int64_t value, enum expect_kind kind)

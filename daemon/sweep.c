@@ -83,7 +83,8 @@ static bool scan_begin(struct sweeper *sweeper)
         bool any = false;
 
         for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling) {
-                if (p->phase != PARTITION_OWNED || p->sweep_phase != SWEEP_NONE || sweeper->lane->stopping)
+                if (p->phase != PARTITION_OWNED || p->sweep_phase != SWEEP_NONE || p->pol_unsaved ||
+                    sweeper->lane->stopping)
                         continue;
                 p->sweep_windows = open_windows(p);
                 p->sweep_rescore = p->rescore;
@@ -130,7 +131,7 @@ static void settle(struct partition *p)
                         p->sweeps[w].set = false;
         p->floors_unsaved |= p->sweep_windows;
         if (p->sweep_rescore) {
-                p->rescore = false;
+                p->rescore = p->rewrite = false;
                 p->pol_unsaved = true;
         }
         sweep_forget(p);
@@ -245,7 +246,7 @@ static void hint(struct partition *p, const char *id, size_t id_len, const struc
                         wanted = wanted ||
                                  board_belongs(p, w, reply_integer(fields->element[1 + w], 0), id, id_len);
         if (p->sweep_rescore)
-                wanted = wanted || !reply_is_string(fields->element[0]) ||
+                wanted = wanted || p->rewrite || !reply_is_string(fields->element[0]) ||
                          strcmp(fields->element[0]->str, scoring->policy_version) != 0;
         if (wanted)
                 (void)account_insert(p, hash, id, id_len, true);

@@ -687,6 +687,7 @@ static const struct family families[] = {
         LANE_FAMILY("cloutd_taken_total", LANE_TAKEN),
         LANE_FAMILY("cloutd_unknown_outcomes_total", LANE_UNKNOWN),
         LANE_FAMILY("cloutd_account_damaged_total", LANE_DAMAGED),
+        LANE_FAMILY("cloutd_redis_foreign_keys_total", LANE_FOREIGN),
         LANE_FAMILY("cloutd_account_repairs_total", LANE_REPAIRS),
         FAMILY("cloutd_rebalances_total", "counter", "assignments received from the consumer group",
                rebalances_sample),
@@ -757,6 +758,9 @@ static const char *const condition_reasons[CONDITION_COUNT] = {
         [CONDITION_SERVER] =
                 "Redis is not a master that evicts nothing and whose clock is right: see redis.address, set "
                 "maxmemory-policy to noeviction there; the log says which",
+        [CONDITION_MODE] =
+                "nothing is written: mode under redis.prefix is neither 'keyed' nor 'shared'; set it to "
+                "what it was (shared, if in doubt)",
         [CONDITION_STOPPING] = "a stop was asked for",
 };
 

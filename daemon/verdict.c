@@ -13,6 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BOARD_FOREIGN \
+        "a board in Redis is of another type: delete it, and rebuild under another prefix; the log names it"
+
 /* ---- the outcome of an EXEC ---- */
 
 /* Nothing of it was executed, or (@unknown) nobody knows: what it carried goes back to where it came from. */
@@ -96,6 +99,23 @@ static bool claims_fit(const struct pipeline *pipeline, const struct reply *exec
         return true;
 }
 
+static void claim_refused(struct partition *p, enum expect_kind kind, const struct reply *reply)
+{
+        static struct log_limit limit;
+
+        switch (kind) {
+        case EXPECT_CLAIM_TABLE: /* of others; what we need of it was read at the start */
+                log_limited(&limit, LOG_LEVEL_ERROR,
+                            "the table of sources in Redis is of another type: no daemon can start", "key",
+                            "%ssources", p->lane->shared->conf->redis_prefix, "redis", "%s", reply->str,
+                            NULL);
+                break;
+        case EXPECT_CLAIM_GONE: repair_hold(p, STOP_LEFT_KEY, p->gone_key, reply->str); break;
+        case EXPECT_CLAIM_LEFT: repair_hold(p, STOP_LEFT_KEY, p->optout_key, reply->str); break;
+        default: repair_hold(p, STOP_OWN_KEY, p->own_key, reply->str); break;
+        }
+}
+
 static void claims_executed(struct lane *lane, const struct reply *exec)
 {
         struct pipeline *pipeline = &lane->pipeline;
@@ -109,11 +129,7 @@ static void claims_executed(struct lane *lane, const struct reply *exec)
                 if (p == NULL)
                         continue;
                 if (reply_is_error(reply)) {
-                        log_line(LOG_LEVEL_ERROR, "Redis refused to claim a partition", "key", "%s",
-                                 p->own_key, "redis", "%s", reply->str, NULL);
-                        partition_stop(p, STOP_OWN_KEY);
-                        p->epoch = 0;
-                        store_drop_partition(lane, p);
+                        claim_refused(p, (enum expect_kind)expect->kind, reply);
                         continue;
                 }
                 if (expect->kind == EXPECT_CLAIM_LOW)
@@ -136,8 +152,38 @@ static void make_again(struct sent_write *write)
         write->again = RULE(FOUND_STAYS_PENDING);
 }
 
-static void write_refused(struct partition *p, struct sent_write *write, const struct reply *reply)
+/* A key of another type is in the way of a write; what of it is ours to mend is mended before the next try. */
+static void write_met_foreign(struct partition *p, const struct sent_write *write, enum expect_kind kind)
 {
+        switch (kind) {
+        case EXPECT_MADE:
+        case EXPECT_WRITE: /* memory has all of the account */
+                if (!write->failed)
+                        lane_count(p->lane->telemetry, LANE_DAMAGED, 1);
+                account_of(p, write->number)->flags |= RECORD_FOREIGN;
+                break;
+        case EXPECT_DUE_ADD:
+                if (p->foreign_edge != write->reg)
+                        due_foreign(p, write->reg);
+                p->foreign_edge = write->reg;
+                break;
+        case EXPECT_LEFT_WRITE: p->left_lost = p->optout_key; break;
+        case EXPECT_GONE_WRITE: p->left_lost = p->gone_key; break;
+        case EXPECT_BOARD_WRITE:
+                atomic_store_explicit(&p->telemetry->stopped_reason, BOARD_FOREIGN, memory_order_relaxed);
+                break;
+        default: break;
+        }
+}
+
+static void write_refused(struct partition *p, struct sent_write *write, enum expect_kind kind,
+                          const struct reply *reply)
+{
+        if (reply_is_wrongtype(reply)) {
+                if (kind == EXPECT_DUE_REMOVE)
+                        return; /* nobody of ours stands there; it is mended when it fires */
+                write_met_foreign(p, write, kind);
+        }
         if (shared_function_missing(p->lane, reply)) {
                 make_again(write);
         } else if (RULE(EACH_REPLY) && !write->failed) {
@@ -166,12 +212,18 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                 switch ((enum expect_kind)expect->kind) {
                 case EXPECT_WRITE:
+                case EXPECT_BOARD_WRITE:
+                case EXPECT_DUE_ADD:
+                case EXPECT_DUE_REMOVE:
+                case EXPECT_LEFT_WRITE:
+                case EXPECT_GONE_WRITE:
                         if (p != NULL && reply_is_error(reply))
-                                write_refused(p, &pipeline->writes[expect->index], reply);
+                                write_refused(p, &pipeline->writes[expect->index],
+                                              (enum expect_kind)expect->kind, reply);
                         break;
                 case EXPECT_MADE:
                         if (p != NULL && reply_is_error(reply))
-                                write_refused(p, &pipeline->writes[expect->index], reply);
+                                write_refused(p, &pipeline->writes[expect->index], EXPECT_MADE, reply);
                         else if (RULE(SOURCE_JUDGED) && p != NULL && reply_integer(reply, 0) != 1)
                                 make_again(&pipeline->writes[expect->index]); /* and ask whose it is */
                         break;
@@ -184,7 +236,7 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         break;
                 case EXPECT_PARTS:
                         if (p != NULL && reply_is_error(reply))
-                                write_refused(p, &pipeline->writes[expect->index], reply);
+                                write_refused(p, &pipeline->writes[expect->index], EXPECT_PARTS, reply);
                         else if (p != NULL && reply_integer(reply, 0) > 1)
                                 shared_found(p, pipeline->writes[expect->index].number, "its parts");
                         break;
@@ -233,6 +285,8 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 due_answered(p);
         lane->boards_sent = false;
         pipeline->n_writes = pipeline->n_loads = pipeline->n_expects = 0;
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                repair_found(p);
 }
 
 void exec_judge(struct lane *lane, const struct reply *reply)
@@ -323,9 +377,8 @@ void own_judge(struct partition *p, const struct reply *reply)
 
         if (reply->type != REDIS_REPLY_ARRAY || reply->len != OWN_REPLIES) {
                 p->watched = false;
-                if (reply_is_error(reply) && strncmp(reply->str, "WRONGTYPE", 9) == 0) {
-                        partition_stop(p, STOP_OWN_KEY);
-                        p->epoch = 0; /* nothing of it can be written */
+                if (reply_is_wrongtype(reply)) {
+                        repair_hold(p, STOP_OWN_KEY, p->own_key, reply->str);
                 } else {
                         p->lane->backoff_us = p->lane->now_us + BACKOFF_US;
                 }

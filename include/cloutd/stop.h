@@ -11,12 +11,16 @@
 #include <stdint.h>
 
 /* The first three are the log's doing and can be resumed; they alone are told in the own key. */
-#define STOP_CAUSES(X)                                                                            \
-        X(STOP_GAP, "gap", "the log does not reach back to where Redis is")                       \
-        X(STOP_ANOTHER_LOG, "another-log", "the last record that was counted is not in this log") \
-        X(STOP_TRUNCATED, "truncated", "the log ends before what was counted")                    \
-        X(STOP_OWN_KEY, "own-key", "the own key in Redis cannot be used")                         \
-        X(STOP_SALT, "salt", "an opt-out or opt-in waits for optout_salt_file")                   \
+#define STOP_CAUSES(X)                                                                               \
+        X(STOP_GAP, "gap", "the log does not reach back to where Redis is")                          \
+        X(STOP_ANOTHER_LOG, "another-log", "the last record that was counted is not in this log")    \
+        X(STOP_TRUNCATED, "truncated", "the log ends before what was counted")                       \
+        X(STOP_OWN_KEY, "own-key",                                                                   \
+          "its own key in Redis is of another type: restore it, or delete it while the daemon "      \
+          "runs; the log names it")                                                                  \
+        X(STOP_LEFT_KEY, "left-key",                                                                 \
+          "a key that says who left is of another type: restore it from a backup; the log names it") \
+        X(STOP_SALT, "salt", "an opt-out or opt-in waits for optout_salt_file")                      \
         X(STOP_LAYOUT, "layout", "Redis holds counts of another layout")
 
 enum stop_cause {
@@ -56,6 +60,8 @@ const char *resume_text(enum resume resume);
 enum resume resume_parse(const char *name); /* RESUME_NONE: none of them */
 bool resume_fits(enum resume resume, enum stop_cause cause);
 bool stop_is_of_log(enum stop_cause cause);
+bool stop_is_of_key(
+        enum stop_cause cause); /* over when the key is as it should be: looked at again by itself */
 
 void stopped_print(const struct stopped *stopped, char ret_text[STOPPED_SIZE]);
 bool stopped_parse(const char *text, struct stopped *ret_stopped);

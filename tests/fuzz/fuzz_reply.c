@@ -804,12 +804,22 @@ static bool settled(void)
 /* Honest replies from here on: all of the log must get into Redis, the accounts that were damaged too. */
 static void settle(void)
 {
+        int64_t furthest = 0;
+
         world.faults = world.faults_end;
         for (int p = 0; p < PARTITIONS; p++)
                 order(ORDER_ASSIGN, p);
-        for (int i = 0; !settled(); i++) {
-                CHECK(i < SETTLE_STEPS);
+        for (int idle = 0; !settled(); idle++) {
+                int64_t at = 0;
+
+                CHECK(idle < SETTLE_STEPS); /* with little memory it takes long, but it goes on */
                 step(LATE_MS / SETTLE_STEPS);
+                for (int p = 0; p < PARTITIONS; p++)
+                        at += lane_partition(world.lane, p)->next + lane_partition(world.lane, p)->low;
+                if (at > furthest) {
+                        furthest = at;
+                        idle = 0;
+                }
         }
         for (int a = 0; a < ACCOUNTS; a++) {
                 const char *name = account_name(a);

@@ -124,6 +124,7 @@ Test(telemetry, every_lane_counter_reaches_its_metric_summed_over_the_lanes)
                 [LANE_REDIS_ROLLBACKS] = "cloutd_redis_rollbacks_total",
                 [LANE_FENCED] = "cloutd_fenced_total",
                 [LANE_DAMAGED] = "cloutd_account_damaged_total",
+                [LANE_FOREIGN] = "cloutd_redis_foreign_keys_total",
                 [LANE_REPAIRS] = "cloutd_account_repairs_total",
                 [LANE_TAKEN] = "cloutd_taken_total",
                 [LANE_UNKNOWN] = "cloutd_unknown_outcomes_total",
@@ -451,6 +452,7 @@ Test(telemetry, each_condition_alone_keeps_it_from_being_ready)
                 [CONDITION_DEAD_LETTERS] = "kafka.dead_letter_topic",
                 [CONDITION_SALT] = "optout_salt_file",
                 [CONDITION_SERVER] = "noeviction",
+                [CONDITION_MODE] = "neither 'keyed' nor 'shared'",
                 [CONDITION_STOPPING] = "a stop was asked for",
         };
 

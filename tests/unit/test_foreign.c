@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_foreign.c - what becomes of keys of ours that suddenly hold something else?
+ *
+ * Real lanes on a real Redis (lane_rig.h); the oracle counts the whole log again.  (Accounts: test_repair.c.) */
+#pragma GCC diagnostic ignored "-Wunused-function" /* of lane_rig.h this uses a part */
+#include "lane_rig.h"
+
+#pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
+
+#define LOOKED_AGAIN 2500 /* steps in which a stopped partition looks at its key again */
+
+static struct rig *rig;
+static struct daemon *x;
+
+static void begin(void)
+{
+        rig = rig_new(RIG_CONF "boards: {size: 3}\n");
+}
+
+static void end(void)
+{
+        x = daemon_crash(x);
+        rig_free(rig);
+}
+
+TestSuite(foreign, .init = begin, .fini = end);
+
+static void started(void)
+{
+        x = daemon_crash(x);
+        x = daemon_new(rig);
+        daemon_assign(x);
+}
+
+static void count_all(int times)
+{
+        for (int i = 0; i < times; i++)
+                for (int a = 0; a < rig->n_accounts; a++) {
+                        rig->wall_ms += 1000;
+                        rig_count(rig, a);
+                }
+}
+
+static void run(int steps)
+{
+        for (int i = 0; i < steps; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+}
+
+static void overwrite(const char *key)
+{
+        freeReplyObject(rig_redis(rig, "DEL %s", key));
+        freeReplyObject(rig_redis(rig, "SET %s foreign", key));
+}
+
+static bool is_of_type(const char *key, const char *type)
+{
+        redisReply *reply = rig_redis(rig, "TYPE %s", key);
+        const bool is = strcmp(reply->str, type) == 0;
+
+        freeReplyObject(reply);
+        return is;
+}
+
+static bool is_ready(const char *but_for)
+{
+        bool ready;
+        char *reasons;
+
+        x->telemetry->condition[CONDITION_JOINED] = true; /* there is no Kafka that could say so */
+        x->telemetry->condition[CONDITION_KAFKA] = true;
+        reasons = telemetry_ready(x->telemetry, rig->mono_us, &ready);
+        if (but_for != NULL)
+                cr_expect_not_null(strstr(reasons, but_for), "%s", reasons);
+        free(reasons);
+        return ready;
+}
+
+static void overwrite_due_sets(const redisReply *keys)
+{
+        cr_assert_gt(keys->elements, 0);
+        for (size_t i = 0; i < keys->elements; i++)
+                overwrite(keys->element[i]->str);
+}
+
+static void due_sets_are_ours(const redisReply *keys)
+{
+        for (size_t i = 0; i < keys->elements; i++)
+                cr_expect(!is_of_type(keys->element[i]->str, "string"), "%s", keys->element[i]->str);
+}
+
+Test(foreign, due_sets_that_fire_are_deleted_and_everybody_is_visited)
+{
+        redisReply *keys;
+        uint64_t commands;
+
+        count_all(3);
+        started();
+        daemon_settle(x, "counted");
+        x = daemon_crash(x); /* nobody is in memory */
+        keys = rig_redis(rig, "KEYS clout:due:*");
+        overwrite_due_sets(keys);
+        rig->wall_ms += 5 * RIG_HOUR_MS;
+        started();
+        run(1000);
+        daemon_settle(x, "the edges have fired");
+        rig_compare(rig, "the edges have fired");
+        cr_expect_gt(daemon_counter(x, LANE_FOREIGN), 0);
+        commands = daemon_counter(x, LANE_REDIS_COMMANDS);
+        run(400);
+        cr_expect_lt(daemon_counter(x, LANE_REDIS_COMMANDS) - commands, 400, "two seconds of quiet");
+        rig->wall_ms += 60 * RIG_HOUR_MS; /* all that is left fires */
+        run(1000);
+        daemon_settle(x, "later edges");
+        rig_compare(rig, "later edges");
+        due_sets_are_ours(keys);
+        freeReplyObject(keys);
+}
+
+Test(foreign, due_sets_of_edges_to_come_are_deleted_before_the_next_try)
+{
+        redisReply *keys;
+
+        count_all(2);
+        started();
+        daemon_settle(x, "to learn the edges");
+        x = daemon_crash(x);
+        keys = rig_redis(rig, "KEYS clout:due:*");
+        rig_do(rig, "FLUSHALL");
+        overwrite_due_sets(keys);
+        started();
+        run(3000); /* each is found by the next account that comes by */
+        daemon_settle(x, "counted");
+        rig_compare(rig, "counted");
+        due_sets_are_ours(keys);
+        freeReplyObject(keys);
+        for (int i = 0; i < 12; i++) {
+                rig->wall_ms += 5 * RIG_HOUR_MS;
+                started();
+                run(300);
+                daemon_settle(x, "edges");
+                rig_compare(rig, "edges");
+        }
+}
+
+static void own_key_is_overwritten(bool running)
+{
+        count_all(20); /* floors */
+        rig_do_to(rig, STORY_LEAVE, 4);
+        started();
+        daemon_settle(x, "counted");
+        run(1000);
+        if (!running)
+                x = daemon_crash(x);
+        overwrite("clout:own:t:0");
+        count_all(1);
+        if (!running)
+                started();
+        run(600);
+        cr_expect_eq(daemon_partition(x, 0)->phase, PARTITION_STOPPED);
+        cr_expect_eq(rig_own(rig, 1, "low"), rig->log[1].n, "the other partition goes on");
+        cr_expect(!is_ready("delete it while the daemon runs"));
+        run(LOOKED_AGAIN);
+        cr_expect(is_of_type("clout:own:t:0", "string"), "never by itself");
+        rig_do(rig, "DEL clout:own:t:0");
+        run(LOOKED_AGAIN);
+        daemon_settle(x, "deleted");
+        rig_compare(rig, "deleted");
+        cr_expect(is_ready(NULL));
+        for (int i = 0; i < 12; i++) {
+                rig->wall_ms += 5 * RIG_HOUR_MS;
+                run(300);
+                daemon_settle(x, "edges");
+                rig_compare(rig, "edges");
+        }
+}
+
+Test(foreign, an_own_key_stops_its_partition_until_it_is_deleted)
+{
+        own_key_is_overwritten(true);
+}
+
+Test(foreign, an_own_key_that_is_found_at_the_start_too)
+{
+        own_key_is_overwritten(false);
+}
+
+static void left_key_is_overwritten(const char *kind, bool running)
+{
+        char key[64];
+        redisReply *dump;
+        int64_t low;
+
+        (void)snprintf(key, sizeof key, "clout:%s:t:0", kind);
+        count_all(2);
+        rig_do_to(rig, STORY_LEAVE, 0);
+        rig_do_to(rig, STORY_LEAVE, 4);
+        started();
+        daemon_settle(x, "counted");
+        if (!running)
+                x = daemon_crash(x);
+        dump = rig_redis(rig, "DUMP %s", key);
+        overwrite(key);
+        low = rig_own(rig, 0, "low");
+        rig_count(rig, 0);
+        rig_do_to(rig, STORY_LEAVE, 2);
+        if (!running)
+                started();
+        run(LOOKED_AGAIN);
+        cr_expect_eq(daemon_partition(x, 0)->phase, PARTITION_STOPPED, "%s", kind);
+        cr_expect_eq(rig_own(rig, 0, "low"), low);
+        cr_expect(is_of_type(key, "string"), "the wish of those who left is nobody's to delete");
+        cr_expect(!is_ready("restore it from a backup"));
+        if (dump->type == REDIS_REPLY_STRING)
+                freeReplyObject(rig_redis(rig, "RESTORE %s 0 %b REPLACE", key, dump->str, dump->len));
+        else
+                freeReplyObject(rig_redis(rig, "DEL %s", key));
+        freeReplyObject(dump);
+        run(LOOKED_AGAIN);
+        daemon_settle(x, "restored");
+        rig_compare(rig, "restored");
+        cr_expect(is_ready(NULL));
+}
+
+Test(foreign, who_left_is_held_and_never_deleted)
+{
+        left_key_is_overwritten("optout", true);
+}
+
+Test(foreign, who_left_is_held_at_the_start_too)
+{
+        left_key_is_overwritten("optout", false);
+}
+
+Test(foreign, positions_of_who_left_are_held)
+{
+        left_key_is_overwritten("gone", true);
+}
+
+Test(foreign, positions_of_who_left_are_held_at_the_start_too)
+{
+        left_key_is_overwritten("gone", false);
+}
+
+Test(foreign, a_mode_of_another_type_is_said_where_readiness_is_asked)
+{
+        count_all(1);
+        started();
+        daemon_settle(x, "counted");
+        rig_do(rig, "DEL clout:mode");
+        rig_do(rig, "SADD clout:mode foreign");
+        count_all(1);
+        run(400);
+        cr_expect(!is_ready("neither 'keyed' nor 'shared'"));
+        rig_do(rig, "DEL clout:mode");
+        daemon_settle(x, "mended");
+        rig_compare(rig, "mended");
+        cr_expect(is_ready(NULL));
+}
+
+Test(foreign, a_table_of_sources_does_not_keep_a_claim_from_being_made)
+{
+        overwrite("clout:sources");
+        count_all(1);
+        started();
+        daemon_settle(x, "counted");
+        rig_compare(rig, "counted");
+}
+
+Test(foreign, a_due_of_long_ago_or_none_costs_no_more_than_the_windows_have_edges)
+{
+        static const char *const dues[] = {"1", "-7", "nonsense"};
+
+        for (size_t i = 0; i < sizeof dues / sizeof *dues; i++) {
+                count_all(2);
+                started();
+                daemon_settle(x, "counted");
+                x = daemon_crash(x);
+                for (int p = 0; p < RIG_PARTITIONS; p++)
+                        freeReplyObject(rig_redis(rig, "HSET clout:own:t:%d due %s", p, dues[i]));
+                rig->wall_ms += 5 * RIG_HOUR_MS;
+                started();
+                run(1500);
+                daemon_settle(x, "edges");
+                rig_compare(rig, "edges");
+                cr_expect_lt(daemon_counter(x, LANE_REDIS_COMMANDS), 100000, "due %s: %" PRIu64, dues[i],
+                             daemon_counter(x, LANE_REDIS_COMMANDS));
+        }
+}
