@@ -34,7 +34,7 @@
         X(LANE_REDIS_BYTES, "redis_bytes", "bytes sent to Redis")                                           \
         X(LANE_REDIS_ROLLBACKS, "redis_rollbacks", "times that Redis was found to have gone back in time")  \
         X(LANE_FENCED, "fenced", "times that another owner was found, or a write was refused by the guard") \
-        X(LANE_FOREIGN, "foreign", "times that a key of ours other than an account's was of another type")   \
+        X(LANE_FOREIGN, "foreign", "times that a key of ours other than an account's was of another type")  \
         X(LANE_DAMAGED, "damaged", "times that an account's state in Redis was found damaged")              \
         X(LANE_REPAIRS, "repairs", "damaged accounts that were rebuilt from the log")                       \
         X(LANE_TAKEN, "taken", "times that a partition was found to be another owner's")                    \
