@@ -14,6 +14,7 @@ CLOUTD_BUILD names the folder with the programs.  Everything listens on loopback
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -35,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("CLOUTD_BUILD", ROOT / "build" / "dev"))
 SALT = "not-a-secret-in-a-test-0123456789"
 UNDER_SANITIZER = "asan" in BUILD.name
+# Where the new seeds of this run begin: its workers inherit it, for all of them must collect the same tests.
+FIRST_SEED = int(os.environ.setdefault("CLOUTD_FIRST_SEED", str(random.SystemRandom().randrange(1, 10**9))))
 PATIENCE = 180 if UNDER_SANITIZER else 60  # seconds that a daemon may take for what is quick when it works
 
 Record = namedtuple("Record", "partition time_ms key value")
@@ -46,6 +49,11 @@ class Unavailable(Exception):
 
 def now_ms():
     return time.time_ns() // 1_000_000
+
+
+def seeds(variable, rounds):
+    """Of random tests: the one that the environment's @variable names, or those of @rounds new ones."""
+    return [int(os.environ[variable])] if variable in os.environ else [FIRST_SEED + i for i in range(rounds)]
 
 
 def wait_for(condition, seconds=PATIENCE, what="the condition", every=0.05):

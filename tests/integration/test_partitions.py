@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accounts that are fed from several partitions: unkeyed topics, and partitions that are added."""
 
-import os
-import random
-
 import pytest
 
-from harness import UNDER_SANITIZER, parts_of, wait_for
+from harness import UNDER_SANITIZER, parts_of, seeds, wait_for
 from stream import Flow, Stream
 
-SEED = int(os.environ.get("CLOUTD_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+SEED = seeds("CLOUTD_SEED", 1)[0]
 EVENTS = 2_000 if UNDER_SANITIZER else 10_000
 
 

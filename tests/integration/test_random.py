@@ -9,14 +9,13 @@ import time
 
 import pytest
 
-from harness import UNDER_SANITIZER, wait_for
+from harness import UNDER_SANITIZER, seeds, wait_for
 from oracle import Window
 from policies import DAY, HOUR, KRED, MIXED, WINDOWS
 from stream import Stream
 
 ROUNDS = int(os.environ.get("CLOUTD_ROUNDS", "3"))
-FIRST_SEED = int(os.environ.get("CLOUTD_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
-SEEDS = [FIRST_SEED] if "CLOUTD_SEED" in os.environ else [FIRST_SEED + i for i in range(ROUNDS)]
+SEEDS = seeds("CLOUTD_SEED", ROUNDS)
 EVENTS = 4_000 if UNDER_SANITIZER else 20_000
 
 
