@@ -6,6 +6,8 @@
 A function of the seed and of what is asked for; reads no clock.
 
     with Flow(world, Stream(seed, world), 10_000): ...        they keep coming while a test does something else
+
+    fill_with_newcomers(world, 2_000_000)                     as many new accounts as a daemon can be made to meet
 """
 
 import json
@@ -172,3 +174,19 @@ class Flow:
             self.stopping.set()
         self.thread.join()
         assert self.error is None, self.error
+
+
+def fill_with_newcomers(world, events, at_once=100_000):
+    """@events into the log: the first half meets a new account each time, the second comes back, mostly to a few."""
+    rnd = random.Random(99)
+    types = ["retweet", "reply", "follow"]
+    accounts = events // 2
+    for begin in range(0, events, at_once):
+        records = []
+        for i in range(begin, min(begin + at_once, events)):
+            target = b"u%d" % (i if i < accounts else int(accounts * rnd.random() ** 4))
+            now = 1_718_000_000_000 + i * 1500
+            value = (f'{{"type":"{types[i % 3]}","actor":"a{i % 9973}","actor_followers":{i * 7919 % 250_000},'
+                     f'"target":"{target.decode()}","ts":{now - i % 7 * HOUR}}}').encode()
+            records.append(Record(world.partition_of(target), now, target, value))
+        world.send(*records)

@@ -5,37 +5,23 @@ The figures are for the machine at hand, with the broker and Redis on the same c
 much slower, not how fast cloutd is (bench/ does)."""
 
 import json
-import random
 import resource
 import time
 
 import pytest
 
-from harness import Record
 from oracle import Window
 from policies import DAY, HOUR
+from stream import fill_with_newcomers
 
-EVENTS, ACCOUNTS, CHUNK = 2_000_000, 1_000_000, 100_000
-T0 = 1_718_000_000_000
+EVENTS = 2_000_000
 
 
 @pytest.mark.big
 def test_two_million_events_over_a_million_accounts(new_world):
     world = new_world(partitions=4, lanes=2, windows=[Window("24h", DAY, HOUR), Window("30d", 30 * DAY, DAY)],
                       headline="30d", boards=1000)
-    rnd = random.Random(99)
-    partition_of = [world.partition_of(b"u%d" % i) for i in range(ACCOUNTS)]
-    types = ["retweet", "reply", "follow"]
-    for begin in range(0, EVENTS, CHUNK):
-        records = []
-        for i in range(begin, begin + CHUNK):
-            # Each account once, then a second round in which few draw most.
-            account = i if i < ACCOUNTS else int(ACCOUNTS * rnd.random() ** 4)
-            now = T0 + i * 1500
-            value = (f'{{"type":"{types[i % 3]}","actor":"a{i % 9973}","actor_followers":{i * 7919 % 250_000},'
-                     f'"target":"u{account}","ts":{now - i % 7 * HOUR}}}').encode()
-            records.append(Record(partition_of[account], now, b"u%d" % account, value))
-        world.send(*records)
+    fill_with_newcomers(world, EVENTS)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     redis_before = world.redis.client.info()
     began = time.monotonic()
