@@ -16,6 +16,7 @@
 
 #include "buf.h"
 #include "cloutd/lane.h"
+#include "cloutd/log.h"
 #include "cloutd/stop.h"
 #include "cloutd/table.h"
 #include "redis_link.h"
@@ -155,6 +156,7 @@ struct partition {
         bool claim_judged;  /* UNCLAIMED: f was read under WATCH and is ours */
         bool wants_stop;    /* final flush asked for: no more counting */
         bool answer_revoke; /* tell the control thread when the final flush is acknowledged */
+        struct log_limit undone_limit[2], known_limit; /* [outcome unknown] */
         unsigned claim_tries, taken_in_a_row;
         mono_us_t retry_us; /* UNCLAIMED, TAKEN: not before */
         mono_us_t stop_deadline_us;
@@ -521,8 +523,9 @@ void store_drop_partition(struct lane *lane,
 void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, struct partition *p);
 
 /* verdict.c */
-void exec_judge(struct lane *lane, const struct reply *reply);  /* the reply of an EXEC */
-void exec_undone(struct lane *lane, bool unknown);              /* it was not executed, or nobody knows */
+void exec_judge(struct lane *lane, const struct reply *reply); /* the reply of an EXEC */
+/* It was not executed, or (@unknown) nobody knows. */
+void exec_undone(struct lane *lane, bool unknown, const char *why);
 void own_judge(struct partition *p, const struct reply *reply); /* the own key, read under WATCH */
 
 /* due.c */

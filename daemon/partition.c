@@ -512,6 +512,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
 void partition_taken(struct partition *p, bool by_ourselves)
 {
         const bool revoked = p->phase == PARTITION_REVOKED;
+        const int64_t low = p->low, next = p->next;
         uint32_t random;
         int64_t wait_us;
 
@@ -546,8 +547,9 @@ void partition_taken(struct partition *p, bool by_ourselves)
                  p->taken_in_a_row > TAKEN_COMPLAIN
                          ? "partition taken by another owner again and again: do two groups share a prefix?"
                          : "partition taken by another owner",
-                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id,
-                 "claim_again_ms", "%" PRId64, wait_us / 1000, NULL);
+                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low",
+                 "%" PRId64, low, "next", "%" PRId64, next, "claim_again_ms", "%" PRId64, wait_us / 1000,
+                 NULL);
         partition_move(p, PARTITION_TAKEN, WHY_TAKEN);
 }
 

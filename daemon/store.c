@@ -592,7 +592,7 @@ static void lost(struct lane *lane)
         if (pipeline->under_way) {
                 pipeline->under_way = false;
                 if (pipeline->has_exec && !pipeline->exec_judged)
-                        exec_undone(lane, true);
+                        exec_undone(lane, true, lane->link->error);
         }
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 p->watched = p->claim_judged = false;

@@ -18,11 +18,37 @@
 
 /* ---- the outcome of an EXEC ---- */
 
+/* The trace that a fence leaves: whose writes did not go through, where its log stands, what happens now. */
+static void log_undone(struct partition *p, bool unknown, const char *why)
+{
+        const struct pipeline *pipeline = &p->lane->pipeline;
+        size_t n_writes = 0, n_loads = 0;
+
+        for (size_t i = 0; i < pipeline->n_writes; i++)
+                n_writes += pipeline->writes[i].partition == p;
+        for (size_t i = 0; i < pipeline->n_loads; i++)
+                n_loads += pipeline->loads[i].partition == p;
+        if (n_writes + n_loads == 0 && !p->in_exec && p->phase != PARTITION_CLAIMING &&
+            p->phase != PARTITION_WENTBACK)
+                return;
+        log_limited(
+                &p->undone_limit[unknown], LOG_LEVEL_WARNING,
+                unknown ? "whether a transaction was executed is not known; the own key will tell, and it is "
+                          "made again"
+                        : "a transaction was not executed; it is made again if the own key is still ours",
+                "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "why", "%s", why,
+                "low", "%" PRId64, p->low, "cut", "%" PRId64, p->cut_open ? p->cut_next : p->done, "next",
+                "%" PRId64, p->next, "seq", "%" PRId64, p->seq, "writes", "%zu", n_writes, "loads", "%zu",
+                n_loads, NULL);
+}
+
 /* Nothing of it was executed, or (@unknown) nobody knows: what it carried goes back to where it came from. */
-void exec_undone(struct lane *lane, bool unknown)
+void exec_undone(struct lane *lane, bool unknown, const char *why)
 {
         struct pipeline *pipeline = &lane->pipeline;
 
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                log_undone(p, unknown, why);
         for (size_t i = 0; i < pipeline->n_writes; i++)
                 if (pipeline->writes[i].partition != NULL && unknown && !RULE(UNKNOWN_IS_NOT_DONE))
                         account_written(pipeline->writes[i].partition, &pipeline->writes[i]);
@@ -306,14 +332,14 @@ void exec_judge(struct lane *lane, const struct reply *reply)
         if (reply->type == REDIS_REPLY_NIL) {
                 /* The verdicts that follow in this pipeline tell whose write it was. */
                 lane_count(lane->telemetry, LANE_FENCED, 1);
-                exec_undone(lane, false);
+                exec_undone(lane, false, "an own key or the mode was written since it was judged");
                 return;
         }
         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
         log_limited(&limit, LOG_LEVEL_ERROR, "Redis refused a transaction; it is tried again", "redis", "%s",
                     reply_is_error(reply) ? reply->str : "an unexpected reply", "because", "%s",
                     pipeline->first_error[0] != '\0' ? pipeline->first_error : "-", NULL);
-        exec_undone(lane, !reply_is_error(reply));
+        exec_undone(lane, !reply_is_error(reply), reply_is_error(reply) ? reply->str : "an unexpected reply");
         lane->backoff_us = lane->now_us + BACKOFF_US;
         if (strncmp(pipeline->first_error, "READONLY", 8) == 0) {
                 /* a primary no more: the address may lead to the new one.  (relaxed: stands for itself) */
@@ -410,8 +436,21 @@ void own_judge(struct partition *p, const struct reply *reply)
                 partition_taken(p, false);
                 break;
         }
-        case VERDICT_LATE_BYTES: partition_taken(p, true); break;
+        case VERDICT_LATE_BYTES:
+                log_line(LOG_LEVEL_WARNING,
+                         "bytes of a dead connection of ours were executed; the partition is claimed again",
+                         "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low",
+                         "%" PRId64, p->low, "low_is", "%" PRId64, low, "next", "%" PRId64, p->next, "seq",
+                         "%" PRId64, p->seq, "seq_is", "%" PRId64, seq, NULL);
+                partition_taken(p, true);
+                break;
         case VERDICT_CURRENT:
+                if (p->unknown)
+                        log_limited(&p->known_limit, LOG_LEVEL_NOTICE, "the own key tells the outcome",
+                                    "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
+                                    p->id, "executed", "%s", seq > p->seq ? "yes" : "not yet", "low_is",
+                                    "%" PRId64, low, "low_sent", "%" PRId64, p->low_sent, "seq", "%" PRId64,
+                                    seq, NULL);
                 if (seq > p->seq && p->low_sent > p->low)
                         p->low = p->low_sent; /* the EXEC whose reply was lost did run */
                 p->seq = seq;

@@ -5,6 +5,7 @@
  * told again with the fault one step later, until it comes after the end.  Random walks print their seed;
  * LANE_SEED=n in the environment replays one. */
 #include "lane_walks.h"
+#include "stderr_pipe.h"
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 
@@ -292,6 +293,81 @@ Test(lane, a_refused_exec_puts_everything_back)
                 rig_compare(rig, "after nil");
         }
         cr_expect_eq(daemon_counter(x, LANE_REDIS_ROLLBACKS), 0);
+}
+
+/* The line about partition 0 that says @message, or NULL. */
+static const char *line_of(const char *log, const char *message)
+{
+        const char *line;
+
+        for (line = strstr(log, message); line != NULL; line = strstr(line + 1, message)) {
+                const char *partition = strstr(line, " partition=0 ");
+
+                if (partition != NULL && partition < strchr(line, '\n'))
+                        return line;
+        }
+        return NULL;
+}
+
+static void an_exec_is_refused(void)
+{
+        const uint64_t before = daemon_counter(x, LANE_FENCED);
+
+        rig_count(rig, 0);
+        daemon_feed(x, 64);
+        for (int i = 0; i < 100 && daemon_counter(x, LANE_FENCED) == before; i++) {
+                rig_do(rig, "HSET clout:own:t:0 at 1");
+                daemon_step(x);
+        }
+        cr_assert_gt(daemon_counter(x, LANE_FENCED), before);
+}
+
+static void the_reply_of_an_exec_is_lost(void)
+{
+        const uint64_t before = daemon_counter(x, LANE_UNKNOWN);
+
+        for (int moment = 0; moment < MOMENTS && daemon_counter(x, LANE_UNKNOWN) == before; moment++) {
+                daemon_settle(x, "before the cut");
+                rig_count(rig, 0);
+                daemon_feed(x, 64);
+                daemon_steps(x, moment);
+                daemon_cut_unread(x);
+                for (int i = 0; i < 3 && daemon_counter(x, LANE_UNKNOWN) == before; i++)
+                        daemon_step(x);
+        }
+        cr_assert_gt(daemon_counter(x, LANE_UNKNOWN), before);
+}
+
+/* It names the positions, of which `low` lags behind the cut that was to be written. */
+static void expect_line(const char *message)
+{
+        const struct partition *p = daemon_partition(x, 0);
+        const char *line = line_of(written(), message);
+        char positions[100];
+
+        (void)snprintf(positions, sizeof positions, " low=%d cut=%d next=%d ", (int)p->low, (int)p->cut_next,
+                       (int)p->next);
+        cr_assert_not_null(line, "%s", message);
+        cr_expect(strstr(line, positions) != NULL && strstr(line, positions) < strchr(line, '\n'), "%s: %s",
+                  positions, line);
+        cr_expect_lt(p->low, p->cut_next);
+}
+
+Test(lane, every_fence_leaves_a_line)
+{
+        x = started();
+        rig_count(rig, 0);
+        daemon_settle(x, "written");
+        stderr_to_pipe();
+        log_set_level(LOG_LEVEL_NOTICE);
+        an_exec_is_refused();
+        expect_line("a transaction was not executed");
+        daemon_settle(x, "refused once");
+        the_reply_of_an_exec_is_lost();
+        expect_line("whether a transaction was executed is not known");
+        daemon_settle(x, "lost once");
+        cr_expect_not_null(line_of(written(), "the own key tells the outcome"));
+        rig_compare(rig, "after both");
 }
 
 Test(lane, a_connection_cut_at_any_moment_costs_nothing)

@@ -4,6 +4,7 @@
  * Each test is a process of its own (Criterion), so it may put a pipe in place of stderr. */
 #include "cloutd/clock.h"
 #include "cloutd/log.h"
+#include "stderr_pipe.h"
 /* Criterion's assertions assign to bit-fields. */
 #pragma GCC diagnostic ignored "-Wconversion"
 #include <criterion/criterion.h>
@@ -23,32 +24,6 @@
 
 /* Length of `<6>ts=2026-01-31T12:00:00.123Z`. */
 #define HEAD_LEN 30
-
-static int read_end;
-
-/* From here on stderr is a pipe, so a failing test tells of it in the report only. */
-static void stderr_to_pipe(void)
-{
-        int fds[2];
-
-        cr_assert(eq(int, pipe2(fds, O_NONBLOCK), 0));
-        cr_assert(eq(int, dup2(fds[1], STDERR_FILENO), STDERR_FILENO));
-        (void)close(fds[1]);
-        read_end = fds[0];
-}
-
-/* All that was written since the last call. */
-static const char *written(void)
-{
-        static char text[1 << 17];
-        size_t len = 0;
-        ssize_t n;
-
-        while ((n = read(read_end, text + len, sizeof text - 1 - len)) > 0)
-                len += (size_t)n;
-        text[len] = '\0';
-        return text;
-}
 
 /* The one line written since the last call, from " level=" on, without its line end. */
 static char *rest_of_line(void)
