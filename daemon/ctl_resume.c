@@ -107,13 +107,19 @@ static enum cloutd_err decide(struct ctl *ctl, bool *ret_written, struct errmsg 
         return CLOUTD_OK;
 }
 
+/* What is no list of gaps may be anything, and goes to a terminal. */
+static const char *gap_text(const char *gap)
+{
+        return gap[strspn(gap, "0123456789- ")] == '\0' ? gap : "?";
+}
+
 void ctl_resume_text(FILE *out, const struct ctl_resumed *resumed)
 {
         (void)fprintf(out, "partition %" PRId64 " goes on at offset %s", resumed->partition, resumed->low);
         if (resumed->resume == RESUME_ACCEPT_GAP)
                 (void)fprintf(out,
                               "; never counted: %s (%" PRId64 " offsets). Opt-outs among them are unknown.",
-                              resumed->gap, gaps_missing(resumed->gap));
+                              gap_text(resumed->gap), gaps_missing(resumed->gap));
         else
                 (void)fprintf(out, " of log generation %s", resumed->gen);
         (void)fputc('\n', out);

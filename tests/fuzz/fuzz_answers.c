@@ -253,10 +253,14 @@ static void print(unsigned how)
 {
         static enum cloutd_err (*const commands[])(struct ctl *, struct errmsg *) = {
                 ctl_get, ctl_explain, ctl_top, ctl_policy_show};
+        enum cloutd_err (*const command)(struct ctl *, struct errmsg *) =
+                how & 8 ? ctl_resume : commands[how & 3];
         struct ctl ctl = {.conf = setting.conf,
                           .json = (how & 4) != 0,
                           .account = ACCOUNT,
                           .account_len = strlen(ACCOUNT),
+                          .partition = 1,
+                          .resume = (enum resume)(RESUME_NONE + 1 + how % 3),
                           .rows = 10,
                           .utf8 = true};
         struct errmsg why = {""};
@@ -267,11 +271,11 @@ static void print(unsigned how)
         CHECK(err == CLOUTD_OK);
         ctl.out = open_memstream(&text, &len);
         CHECK(ctl.out != NULL);
-        err = commands[how & 3](&ctl, &why);
+        err = command(&ctl, &why);
         CHECK(fclose(ctl.out) == 0);
         CHECK(err == CLOUTD_OK || why.text[0] != '\0');
         /* A policy is shown as it is: who wrote it has to answer for it. */
-        if (ctl.json && commands[how & 3] != ctl_policy_show)
+        if (ctl.json && command != ctl_policy_show)
                 check_json(text, len);
         else
                 check_text(text, len);
