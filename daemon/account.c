@@ -504,6 +504,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
         const uint64_t hash = account_hash(id, record->id_len);
         struct cold *cold;
         struct state state;
+        const bool left = load->asked_left && load->left->integer == 1;
         bool exists, pol, other;
 
         if (load->asked_left && load->left->type != REDIS_REPLY_INTEGER) {
@@ -519,7 +520,9 @@ void account_loaded(struct partition *p, struct sent_load *load)
         record_set_phase(record, RECORD_CLEAN);
         record->cold = cold;
         if (exists) {
-                cold = cold_set_history(p->lane, record, state.history, state.history_len);
+                /* Who has left and has a hash: it could not be taken away then.  What it counts is forgotten. */
+                if (!left)
+                        cold = cold_set_history(p->lane, record, state.history, state.history_len);
                 cold->at = state.at;
                 cold->boards = (uint16_t)state.boards;
                 cold->reg = state.reg;
@@ -527,21 +530,19 @@ void account_loaded(struct partition *p, struct sent_load *load)
                         record->flags |= RECORD_POL | RECORD_ALL;
         } else {
                 record->flags |= RECORD_NEW | RECORD_POL | RECORD_ALL;
-                if (p->gone.n > 0 || load->asked_left) {
-                        const struct gone_entry *gone;
+        }
+        if ((!exists && p->gone.n > 0) || load->asked_left) {
+                const struct gone_entry *gone;
 
-                        leave_salted(p->lane, id, record->id_len, load->salted);
-                        gone = gone_find(&p->gone, load->salted);
-                        if (RULE(GONE) && gone != NULL) {
-                                state.pos = gone->pos;
-                                record->flags |= RECORD_RETURNED;
-                        }
+                leave_salted(p->lane, id, record->id_len, load->salted);
+                gone = gone_find(&p->gone, load->salted);
+                if (RULE(GONE) && gone != NULL && (left || !exists)) {
+                        state.pos = gone->pos;
+                        record->flags |= RECORD_RETURNED;
                 }
         }
-        if (load->asked_left && load->left->integer == 1) {
+        if (left) {
                 record->flags = (uint16_t)((record->flags & ~RECORD_RETURNED) | RECORD_LEFT);
-                /* A hash that is still there (it had another type when it was to go) tells what is to be forgotten. */
-                (void)cold_set_history(p->lane, record, NULL, 0);
                 /* Its entry in `gone` went when low passed it: what Redis has is as of low, not older. */
                 if (state.pos < p->low - 1)
                         state.pos = p->low - 1;

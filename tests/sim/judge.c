@@ -33,6 +33,12 @@ static struct seen {
         int64_t low[PARTITIONS];
 } seen[2];
 
+static void forget_account(struct seen *before, int account)
+{
+        before->pos[account] = -1;
+        before->at[account] = 0;
+}
+
 const char *judge_name(int account)
 {
         return names[account];
@@ -203,8 +209,7 @@ static void check_account(struct world *world, struct server *server, int accoun
                                    account, score.left ? "left" : "had not left", end - 1);
                 if (!score.left && !story_is_zero(&score))
                         world_fail(world, "missing: account %d with events below %" PRId64, account, end);
-                before->pos[account] = -1;
-                before->at[account] = 0;
+                forget_account(before, account);
         }
 }
 
@@ -331,6 +336,25 @@ static void compare_boards(struct world *world, const char *when)
 
 /* ---- after a transaction ---- */
 
+/* A node that found that Redis went back takes the partition again, and what it has in memory is of before that: it may
+ * lie behind what another owner wrote after the roll-back.  Hence the lower `low` of the two, from which all is read. */
+static bool reclaims(const struct world *world, const struct client *client, int p)
+{
+        for (int i = 0; i < CONNS; i++) {
+                const struct conn *conn = &world->conns[i];
+
+                if (conn->used && client != NULL && conn->client == client && conn->link != NULL &&
+                    conn->link->is_main) {
+                        struct lane *lane = conn->link->node->lane;
+                        const struct partition *partition = lane_partition(lane, p);
+
+                        return lane->pipeline.under_way && lane->pipeline.kind == PIPELINE_RECLAIM &&
+                               partition != NULL && partition->phase == PARTITION_WENTBACK;
+                }
+        }
+        return false;
+}
+
 static void say_touched(const struct world *world, const struct server *server, const struct client *client)
 {
         const struct node *node = client != NULL ? client->ctx : NULL;
@@ -377,8 +401,7 @@ void judge_executed(struct server *server, struct client *client)
                         if (client != NULL && world->doubtful >> tag & 1) {
                                 /* Nobody could read how far it was: it may have been rebuilt up to less. */
                                 world->doubtful &= ~(UINT64_C(1) << tag);
-                                before->pos[tag] = -1;
-                                before->at[tag] = 0;
+                                forget_account(before, tag);
                         }
                         boards = true;
                 } else if (tag >= TAG_GONE && tag < TAG_TOP) {
@@ -399,6 +422,9 @@ void judge_executed(struct server *server, struct client *client)
                                                    low, m);
                         }
                         before->low[p] = low;
+                        for (int a = p; reclaims(world, client, p) && a < world->profile->n_accounts;
+                             a += world->profile->n_partitions)
+                                forget_account(before, a);
                         boards = true;
                 } else if (tag == TAG_TOP) {
                         boards = true;
@@ -428,10 +454,8 @@ void judge_went_back(struct world *world, struct server *server)
 {
         struct seen *now = &seen[server_index(world, server)];
 
-        for (int a = 0; a < ACCOUNTS; a++) {
-                now->pos[a] = -1;
-                now->at[a] = 0;
-        }
+        for (int a = 0; a < ACCOUNTS; a++)
+                forget_account(now, a);
         for (int p = 0; p < world->profile->n_partitions; p++)
                 now->low[p] = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
 }
