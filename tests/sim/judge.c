@@ -242,6 +242,25 @@ static struct place place_of(const struct key *own, const char *kind, const char
         return place;
 }
 
+/* Whoever leaves is in no place of the own key, as of the same EXEC. */
+static void check_places(struct world *world, const struct server *server, int account)
+{
+        const int p = account_partition(world, account);
+        const struct key *own = key_of_partition(server, "own:t:", p);
+        static const char *const kinds[] = {"floor:", "sweep:"};
+
+        if (key_item(key_of_partition(server, "optout:t:", p), (const char *)salted[account], SALTED_LEN) ==
+            NULL)
+                return;
+        for (size_t i = 0; i < 2 * (world->conf->n_windows + 1); i++) {
+                const struct place place = place_of(own, kinds[i % 2], story_window(world->conf, i / 2));
+
+                if (place.member != NULL && account_of_name(place.member, place.len) == account)
+                        world_fail(world, "named: account %d left, and partition %d has it in %s%s", account,
+                                   p, kinds[i % 2], story_window(world->conf, i / 2));
+        }
+}
+
 static bool at_or_above(int64_t points, const char *name, const struct place *place)
 {
         const size_t len = strlen(name);
@@ -404,6 +423,8 @@ void judge_executed(struct server *server, struct client *client)
                                 forget_account(before, tag);
                         }
                         boards = true;
+                        if (client != NULL && key_of(server, "a:", names[tag]) == NULL)
+                                check_places(world, server, tag);
                 } else if (tag >= TAG_GONE && tag < TAG_TOP) {
                         for (int a = tag % 100; a < world->profile->n_accounts;
                              a += world->profile->n_partitions)

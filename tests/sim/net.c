@@ -64,6 +64,8 @@ bool net_send(struct world *world, struct conn *conn, size_t bytes)
         consume(&conn->out, bytes);
         if (server->n_nils > nils)
                 world_hit(world, HIT_NIL);
+        if (server->n_old_nils > 0)
+                world_fail(world, "refused: an EXEC, for what had changed before its WATCH");
         if (conn->link == NULL) {
                 if (server->n_execs > execs)
                         world_hit(world, HIT_LATE_RAN);

@@ -24,7 +24,7 @@ void server_clear(struct server *server)
         server->log.n = 0;
         server->fault = FAULT_NONE;
         server->life = 0;
-        server->n_execs = server->n_nils = server->n_refused = 0;
+        server->n_execs = server->n_nils = server->n_old_nils = server->n_refused = 0;
         server->n_touched = 0;
 }
 

@@ -68,6 +68,7 @@ struct server {
         int touched[SERVER_TOUCHED]; /* tags of the keys that it changed */
         unsigned n_touched;
         uint64_t n_execs, n_nils, n_refused; /* executed; refused by a WATCH; commands on a spoiled key */
+        uint64_t n_old_nils; /* of n_nils: nothing had changed since the last WATCH, only before it */
 };
 
 struct client {
@@ -78,6 +79,7 @@ struct client {
         struct buf queue; /* commands of the MULTI, as they came */
         unsigned n_queued;
         bool multi, dirty_watch, abort;
+        bool dirty_before; /* dirty_watch is of before the last WATCH */
         bool queued_write, queued_denyoom;
         unsigned n_watched;
         struct text watched[16];

@@ -199,8 +199,10 @@ void key_touch(struct server *server, const struct key *key)
 {
         for (struct client *client = server->clients; client != NULL; client = client->next)
                 for (unsigned i = 0; i < client->n_watched; i++)
-                        if (text_is(client->watched[i], key->name.at, key->name.len))
+                        if (text_is(client->watched[i], key->name.at, key->name.len)) {
                                 client->dirty_watch = true;
+                                client->dirty_before = false;
+                        }
         for (unsigned i = 0; i < server->n_touched; i++)
                 if (server->touched[i] == key->tag)
                         return;

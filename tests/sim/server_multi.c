@@ -6,7 +6,7 @@
 static void client_unwatch(struct client *client)
 {
         client->n_watched = 0;
-        client->dirty_watch = false;
+        client->dirty_watch = client->dirty_before = false;
 }
 
 void cmd_unwatch(struct call *call)
@@ -20,6 +20,7 @@ void cmd_watch(struct call *call)
 {
         struct client *client = call->client;
 
+        client->dirty_before = client->dirty_watch;
         for (size_t i = 1; i < call->argc; i++) {
                 bool known = false;
 
@@ -84,6 +85,7 @@ void cmd_exec(struct call *call)
                 else
                         say_simple(call, "*-1\r\n");
                 call->server->n_nils += !client->abort;
+                call->server->n_old_nils += !client->abort && client->dirty_before;
                 multi_end(client);
                 return;
         }
