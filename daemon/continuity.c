@@ -89,7 +89,8 @@ static void tell_missing(struct partition *p)
 
 void continuity_forget(struct partition *p)
 {
-        p->verifying = false;
+        p->verifying = p->start_awaited = false;
+        p->start_tries = 0;
         p->doubt = DOUBT_NONE;
         p->range_known = false;
         p->resume = RESUME_NONE;
@@ -175,13 +176,31 @@ bool continuity_verified(struct partition *p, const struct log_record *record)
                 p->doubt_us = p->lane->now_us;
                 return false;
         }
-        p->verifying = false;
+        p->verifying = p->start_awaited = false;
         return true;
 }
 
-bool continuity_ended(struct partition *p)
+/* Where no record is known to begin with, a later one than was asked for may be a jump of the log's (control records), or
+ * what an earlier assignment had fetched and librdkafka still hands over.  Who asks again knows. */
+bool continuity_begins(struct partition *p, int64_t offset)
+{
+        if (offset > p->next && p->start_tries < VERIFY_TRIES) {
+                if (p->doubt == DOUBT_NONE) {
+                        p->doubt = DOUBT_RANGE;
+                        p->doubt_us = p->lane->now_us + (p->start_tries++ > 0 ? ASK_AGAIN_US : 0);
+                }
+                return false;
+        }
+        p->start_awaited = false;
+        p->start_tries = 0;
+        return true;
+}
+
+bool continuity_ended(struct partition *p, int64_t offset)
 {
         if (!p->verifying) {
+                if (p->start_awaited && !continuity_begins(p, offset))
+                        return true;
                 p->log_seen = true;
                 return false;
         }
@@ -266,6 +285,7 @@ static void read_step(struct partition *p)
                 tell_where_to_read(p, p->at_commit ? AT_KAFKAS_COMMIT : continuity_read_from(p));
         else if (!env->seek(env->ctx, p->id, continuity_read_from(p)))
                 return;
+        p->start_awaited = true;
         p->seek_wanted = p->range_known = false;
 }
 

@@ -275,6 +275,8 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
                         continue;
                 if (record->offset < p->next)
                         continue;
+                if (__builtin_expect(p->start_awaited, false) && !continuity_begins(p, record->offset))
+                        continue;
                 if (p->read_to >= 0 && record->offset >= p->read_to) {
                         lane_end_of_log(lane, p->id,
                                         record->offset); /* control records may lie in front of it */

@@ -219,7 +219,7 @@ void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset)
 {
         struct partition *p = lane_partition(lane, partition);
 
-        if (p == NULL || !partition_counts(p) || continuity_ended(p))
+        if (p == NULL || !partition_counts(p) || continuity_ended(p, offset))
                 return;
         if (p->read_to >= 0 && offset > p->read_to)
                 offset = p->read_to; /* what lies behind was not counted */

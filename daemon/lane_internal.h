@@ -184,7 +184,9 @@ struct partition {
         struct fingerprint expected; /* verifying: this must come before anything is counted */
         bool verifying;
         unsigned verify_tries; /* a later record came first so often */
-        bool log_seen;         /* since the claim, something was read that fits */
+        bool start_awaited;    /* it was said where to read, and nothing has come from there yet */
+        unsigned start_tries;
+        bool log_seen; /* since the claim, something was read that fits */
         enum doubt {
                 DOUBT_NONE,
                 DOUBT_RANGE,   /* whether there is such an offset */
@@ -473,7 +475,10 @@ void continuity_given_back(struct partition *p);
 int64_t continuity_read_from(const struct partition *p);
 /* While verifying: whether @record may be counted (if it is not below next). */
 bool continuity_verified(struct partition *p, const struct log_record *record);
-bool continuity_ended(struct partition *p); /* the log's end was told; true: it does not count yet */
+/* While start_awaited: whether reading begins with this offset. */
+bool continuity_begins(struct partition *p, int64_t offset);
+bool continuity_ended(struct partition *p,
+                      int64_t offset); /* the log's end was told; true: not to be counted yet */
 void continuity_out_of_range(struct partition *p);
 void continuity_resume_seen(struct partition *p, const struct reply *choice); /* in the own key */
 void continuity_step(struct partition *p);

@@ -173,6 +173,27 @@ static void gap(void)
         expect_stopped("gap 3 7 9");
 }
 
+Test(continuity, what_was_fetched_before_an_assignment_is_no_beginning)
+{
+        /* Redis knows of no record below low, and the first that comes is not the one that was asked for. */
+        count(2);
+        count(3);
+        started();
+        while (!x->reads[0])
+                daemon_step(x);
+        x->at[0] = rig->log[0].n - 1;
+        daemon_settle(x, "read from its beginning");
+        rig_compare(rig, "read from its beginning");
+        x = daemon_crash(x);
+        freeReplyObject(rig_redis(rig, "FLUSHALL"));
+        started();
+        while (!x->reads[0])
+                daemon_step(x);
+        x->at[0] = rig->log[0].n; /* the end is all that is told */
+        daemon_settle(x, "the end first");
+        rig_compare(rig, "the end first");
+}
+
 Test(continuity, records_lost_to_retention_stop_the_partition_and_are_counted)
 {
         bool ready;
