@@ -388,7 +388,7 @@ bool account_is_nothing(const struct record *record)
 
 /* ---- loading ---- */
 
-/* Redis cannot give or take this account for now: again in a second.  Its cut, and so `low`, waits. */
+/* Redis did not give or take this account: again in a second.  Its cut, and so `low`, waits. */
 void account_failed(struct partition *p, uint32_t number)
 {
         numbers_add(&p->failed, number);

@@ -115,7 +115,7 @@ bool lane_wants_records(const struct lane *lane);
 void lane_records(struct lane *lane, const struct log_record *records, size_t n, wall_ms_t wall_ms,
                   mono_us_t now_us);
 
-/* The log told that it ends at @offset for now. */
+/* The log told that nothing lies at @offset or behind it yet. */
 void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset);
 
 /* The broker says that there is no such offset. */
