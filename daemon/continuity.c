@@ -89,8 +89,8 @@ static void tell_missing(struct partition *p)
 
 void continuity_forget(struct partition *p)
 {
-        p->verifying = p->start_awaited = false;
-        p->start_tries = 0;
+        p->verifying = p->start_awaited = p->start_asked_again = false;
+        p->start_passed = 0;
         p->doubt = DOUBT_NONE;
         p->range_known = false;
         p->resume = RESUME_NONE;
@@ -176,23 +176,27 @@ bool continuity_verified(struct partition *p, const struct log_record *record)
                 p->doubt_us = p->lane->now_us;
                 return false;
         }
-        p->verifying = p->start_awaited = false;
+        p->verifying = p->start_awaited = p->start_asked_again = false;
+        p->start_passed = 0;
         return true;
 }
 
 /* Where no record is known to begin with, a later one than was asked for may be a jump of the log's (control records), or
- * what an earlier assignment had fetched and librdkafka still hands over.  Who asks again knows. */
+ * what an earlier assignment had fetched and librdkafka still hands over.  It is passed over, and asked for again: what of
+ * the old comes even then rises, so the first that is not above those passed over is from where we asked. */
 bool continuity_begins(struct partition *p, int64_t offset)
 {
-        if (offset > p->next && p->start_tries < VERIFY_TRIES) {
+        if (offset > p->next && (!p->start_asked_again || offset > p->start_passed)) {
+                p->start_passed = offset;
                 if (p->doubt == DOUBT_NONE) {
                         p->doubt = DOUBT_RANGE;
-                        p->doubt_us = p->lane->now_us + (p->start_tries++ > 0 ? ASK_AGAIN_US : 0);
+                        if (p->doubt_us < p->lane->now_us)
+                                p->doubt_us = p->lane->now_us;
                 }
                 return false;
         }
-        p->start_awaited = false;
-        p->start_tries = 0;
+        p->start_awaited = p->start_asked_again = false;
+        p->start_passed = 0;
         return true;
 }
 
@@ -286,6 +290,7 @@ static void read_step(struct partition *p)
         else if (!env->seek(env->ctx, p->id, continuity_read_from(p)))
                 return;
         p->start_awaited = true;
+        p->start_asked_again = p->start_passed > 0;
         p->seek_wanted = p->range_known = false;
 }
 

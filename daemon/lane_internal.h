@@ -185,8 +185,9 @@ struct partition {
         bool verifying;
         unsigned verify_tries; /* a later record came first so often */
         bool start_awaited;    /* it was said where to read, and nothing has come from there yet */
-        unsigned start_tries;
-        bool log_seen; /* since the claim, something was read that fits */
+        bool start_asked_again;
+        int64_t start_passed; /* the last offset that was not believed to be the start; 0: none */
+        bool log_seen;        /* since the claim, something was read that fits */
         enum doubt {
                 DOUBT_NONE,
                 DOUBT_RANGE,   /* whether there is such an offset */
