@@ -198,11 +198,14 @@ static void do_spoil(struct world *world, unsigned arg)
         server_spoil(server, name);
 }
 
-static size_t portion(const struct buf *buf, unsigned arg)
+static size_t portion(const struct profile *profile, const struct buf *buf, unsigned arg)
 {
+        const size_t but_the_last = net_commands(buf, -1 - (int)(arg / 8 % 4));
+
         switch (arg % 4) {
         case 0: return net_commands(buf, 1 + (int)(arg / 4 % 8));
-        case 1: return arg / 4 % 2 == 0 ? arg / 8 % 300 : net_commands(buf, -1 - (int)(arg / 8 % 4));
+        case 1: return arg / 4 % 2 == 0 ? arg / 8 % 300 : but_the_last;
+        case 2: return profile->parted ? but_the_last : SIZE_MAX;
         default: return SIZE_MAX;
         }
 }
@@ -226,10 +229,7 @@ static void do_crash(struct world *world, struct node *node, unsigned arg)
 static void do_edges(struct world *world, unsigned arg, unsigned more)
 {
         const int account = (int)(more % (unsigned)world->profile->n_accounts);
-        const int64_t bucket_ms = world->conf->n_windows > 0 ? world->conf->windows[0].bucket_ms : HOUR_MS;
-        const int64_t begun_ms =
-                (world->wall_ms + (wall_ms_t)(judge_hash(account) % 60) * (bucket_ms / 60)) % bucket_ms;
-        const int64_t ms = bucket_ms - begun_ms - 5000 + (int64_t)(mix(arg) % 6000);
+        const int64_t ms = world_edge_in(world, account) - 4000 + (int64_t)(mix(arg) % 4500);
 
         if (!world->profile->edgy || arg % 8 == 0)
                 world_pass(world, INT64_C(60000) * (1 + (int)(mix(arg) % (arg % 3 == 0 ? 300 : 40))));
@@ -262,12 +262,12 @@ void deed_do(struct world *world, const struct deed *deed)
         case DEED_SEND:
                 conn = net_conn(world, node->number, more);
                 if (conn != NULL)
-                        (void)net_send(world, conn, portion(&conn->out, arg));
+                        (void)net_send(world, conn, portion(world->profile, &conn->out, arg));
                 break;
         case DEED_RECEIVE:
                 conn = net_conn(world, node->number, more);
                 if (conn != NULL)
-                        (void)net_receive(world, conn, portion(&conn->in, arg));
+                        (void)net_receive(world, conn, portion(world->profile, &conn->in, arg));
                 break;
         case DEED_FEED:
                 node_feed(node, (int)(more % (unsigned)world->profile->n_partitions), 1 + (int)(arg % 6));

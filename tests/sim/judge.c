@@ -419,7 +419,8 @@ void judge_executed(struct server *server, struct client *client)
                         accounts |= UINT64_C(1) << tag;
                         if (client != NULL && world->doubtful >> tag & 1) {
                                 /* Nobody could read how far it was: it may have been rebuilt up to less. */
-                                world->doubtful &= ~(UINT64_C(1) << tag);
+                                if (server == world->servers[world->primary])
+                                        world->doubtful &= ~(UINT64_C(1) << tag);
                                 forget_account(before, tag);
                         }
                         boards = true;
@@ -495,6 +496,9 @@ static void check_resident(struct world *world, struct node *node, struct partit
         if (account < 0)
                 world_fail(world, "memory: an unknown account is resident");
         judged(world, account, end > p->next ? end : p->next, node->lane->now_ms, &score);
+        /* An EXEC may have taken it out of those who left and failed to write its state: what follows is read again. */
+        if (score.left && world->doubtful >> account & 1)
+                return;
         if (score.left != ((record->flags & RECORD_LEFT) != 0))
                 world_fail(world, "memory: account %d %s by offset %" PRId64 ", node %d says otherwise",
                            account, score.left ? "left" : "had not left", end - 1, node->number);

@@ -84,7 +84,29 @@ static void make_mood(uint64_t *state, struct profile *profile)
         profile->edgy = draw(state) % 4 == 0;
         profile->twice = draw(state) % 4 == 0;
         profile->hasty = draw(state) % 3 == 0;
-        profile->stretch = draw(state) % 4 == 0 ? 14 : 8;
+        profile->parted = draw(state) % 4 == 0;
+        profile->stretch = profile->parted || draw(state) % 4 == 0 ? 60 : 32;
+        if (profile->edgy) {
+                profile->weight[DEED_EDGES] = 5;
+                profile->hasty = true;
+                profile->weight[DEED_RUN] = 50;
+                profile->weight[DEED_TIME] = 16;
+                profile->n_deeds = 150 + (int)(draw(state) % 250);
+                if (draw(state) % 2 == 0)
+                        profile->weight[DEED_CUT] = 10;
+                profile->layout = profile->layout == 0 ? 1 : profile->layout;
+        }
+        if (draw(state) % 4 == 0) { /* it changes hands all the time */
+                profile->weight[DEED_RUN] = 50;
+                profile->weight[DEED_REBALANCE] = 12;
+                profile->weight[DEED_GIVE] = 20;
+                profile->weight[DEED_TAKE] = draw(state) % 2 == 0 ? 4 : 0;
+                profile->hasty = true;
+                profile->parted = draw(state) % 2 == 0;
+                profile->stretch = 60;
+        }
+        if (profile->twice && draw(state) % 2 == 0)
+                profile->weight[DEED_BACK] = 8;
 }
 
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
@@ -109,14 +131,14 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                         at -= profile->weight[kind++];
                 z = draw(&state);
                 if (again == i)
-                        kind = deeds[was].kind;
+                        kind = deeds[was].kind == DEED_BACK && z >> 40 & 1 ? DEED_OTHER : deeds[was].kind;
                 deeds[i] = (struct deed){(uint8_t)kind, (uint8_t)(z % NODES), (uint16_t)(z >> 16),
                                          (uint16_t)(z >> 32)};
-                if (i > 0 && z >> 60 < (unsigned)profile->stretch)
+                if (i > 0 && z >> 58 < (unsigned)profile->stretch)
                         deeds[i].node = deeds[i - 1].node;
                 if (profile->twice && again <= i && kind >= DEED_CRASH && z >> 48 & 1) {
                         was = i;
-                        again = i + 1 + (int)(z >> 49 & 7);
+                        again = i + 1 + (int)(z >> 49 & 15);
                 }
         }
 }

@@ -37,10 +37,6 @@ void cmd_watch(struct call *call)
         say_simple(call, "+OK\r\n");
 }
 
-void cmd_multi(struct call *call);
-void cmd_exec(struct call *call);
-void cmd_discard(struct call *call);
-
 void multi_end(struct client *client)
 {
         client->multi = client->abort = client->queued_write = client->queued_denyoom = false;

@@ -38,11 +38,13 @@ static struct story_event random_event(struct world *world, uint64_t z, int acco
                 event.kind = STORY_LEAVE;
         else if (what < 4)
                 event.kind = STORY_RETURN;
+        else if (what < 20 && world->profile->edgy) /* so late that the next edge takes it away */
+                event.ts_ms -= HOUR_MS * (1 + (wall_ms_t)(mix(z) % 3)) + (wall_ms_t)(mix(z) % 5000);
         else if (what < 10)
                 event.ts_ms -= (wall_ms_t)(mix(z) % (uint64_t)(5 * HOUR_MS));
-        else if (what == 10)
+        else if (what == 30)
                 event.ts_ms += 200000; /* within the skew: counts later */
-        else if (what < 14 && world->n_events_of[account] > 0)
+        else if (what > 26 && world->n_events_of[account] > 0)
                 event = taken_back(world, account, mix(z));
         return event;
 }

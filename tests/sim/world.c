@@ -33,6 +33,14 @@ void world_say(const struct world *world, const char *format, ...)
         (void)fputc('\n', stderr);
 }
 
+int64_t world_edge_in(const struct world *world, int account)
+{
+        const int64_t bucket_ms = world->conf->n_windows > 0 ? world->conf->windows[0].bucket_ms : HOUR_MS;
+        const wall_ms_t shift_ms = (wall_ms_t)(judge_hash(account) % 60) * (bucket_ms / 60);
+
+        return bucket_ms - (world->wall_ms + shift_ms) % bucket_ms;
+}
+
 void world_pass(struct world *world, int64_t ms)
 {
         world->wall_ms += ms;
@@ -158,7 +166,8 @@ static void mend_all(struct world *world)
                                 node_told(node, ORDER_DROP, p);
                 node_hears(world, node);
         }
-        world_pass(world, 6000); /* so that no clock is ahead */
+        world_pass(world,
+                   66000); /* so that no clock is ahead, nor the last edge that one of them has seen done */
 }
 
 static void crash_all(struct world *world)
@@ -201,6 +210,7 @@ static void finish(struct world *world)
 static void begin(struct world *world, const struct profile *profile)
 {
         world->profile = profile;
+        world->conf->flush_interval_ms = profile->hasty ? 50 : 1000;
         world->wall_ms = START_MS + (wall_ms_t)(mix(profile->seed ^ 1) % (uint64_t)HOUR_MS);
         world->mono_us = 1000000;
         world->primary = 0;
@@ -217,6 +227,8 @@ static void begin(struct world *world, const struct profile *profile)
         memset(world->letter_sent, 0, sizeof world->letter_sent);
         memset(world->n_events_of, 0, sizeof world->n_events_of);
         judge_begin(world);
+        if (profile->edgy)
+                world->wall_ms += world_edge_in(world, 0) - (int64_t)(mix(profile->seed ^ 3) % 4000);
         for (int p = 0; p < PARTITIONS; p++) {
                 world->committed[p] = 0;
                 world->target[p] = (int)(mix(profile->seed + (uint64_t)p) % (uint64_t)profile->n_nodes);

@@ -123,8 +123,9 @@ struct profile {
         bool skewed;  /* clocks differ from the first moment on */
         bool edgy;    /* what moves time leads to just about the moment at which a score falls */
         bool twice;   /* a fault seldom comes alone */
-        bool hasty;   /* little time passes between two deeds */
-        int stretch;  /* of 16 deeds, how many go on with the same node */
+        bool hasty;   /* little time passes between two deeds, and between two cuts */
+        bool parted;  /* the end of a pipeline often waits while others go on */
+        int stretch;  /* of 64 deeds, how many go on with the same node */
         uint8_t weight[N_DEEDS];
         int n_deeds;
 };
@@ -214,7 +215,8 @@ struct world {
 /* world.c */
 void world_init(struct world *world); /* once a process */
 void world_run(struct world *world, const struct profile *profile, const struct deed *deeds, int n_deeds);
-void world_pass(struct world *world, int64_t ms); /* time passes */
+void world_pass(struct world *world, int64_t ms);              /* time passes */
+int64_t world_edge_in(const struct world *world, int account); /* ms until its next bucket begins */
 _Noreturn void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void world_say(const struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern struct world *world_running;
