@@ -191,6 +191,8 @@ static void hand_out(struct kafka *kafka, rd_kafka_topic_partition_list_t *list)
 
                 if (!is_known(kafka, id))
                         continue;
+                if (place->queue != NULL)
+                        rd_kafka_queue_destroy(place->queue); /* assigned again without a word in between */
                 place->queue = rd_kafka_queue_get_partition(kafka->rk, kafka->conf->kafka_topic, id);
                 CHECK(place->queue != NULL);
                 /* Before the assignment, so that the start of fetching does not send it to the group's queue.
@@ -532,8 +534,14 @@ static void round_of_work(struct kafka *kafka)
         for (int i = 0; i < kafka->n_partitions; i++) {
                 const struct partition_place *place = &kafka->places[i];
 
-                if (place->assigned && place->queue != NULL && place->claimed && !place->forwarded)
+                if (!place->assigned || place->queue == NULL || !place->claimed)
+                        continue;
+                if (!place->forwarded)
                         forward_late(kafka, i);
+                else
+                        /* Again: when fetching stops, which may be after we said it, librdkafka takes away where the
+                         * queue leads. */
+                        rd_kafka_queue_forward(place->queue, place->lane->queue);
         }
         if (now_us >= kafka->commit_us) {
                 kafka->commit_us = now_us + COMMIT_EVERY_US;
