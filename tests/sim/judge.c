@@ -307,6 +307,69 @@ static void check_boards(struct world *world, struct server *server)
         }
 }
 
+#define NOT_SAID UINT32_MAX
+
+void judge_exact_ask(struct node *node)
+{
+        for (int p = 0; p < PARTITIONS; p++)
+                atomic_store_explicit(&node->telemetry->partitions[p].boards_rebuilding, NOT_SAID,
+                                      memory_order_relaxed);
+}
+
+/* Whether this step has looked at the boards for this partition, and Redis is as the node knows it.  Into @bits: which
+ * of its first K may lack somebody. */
+static bool has_said(const struct world *world, const struct node *node, int p, uint32_t *bits)
+{
+        const struct partition *part = node_partition(node, p);
+        const struct key *own = key_of_partition(world->servers[world->primary], "own:t:", p);
+        const struct item *token = key_item(own, "token", 5);
+        const uint32_t said =
+                atomic_load_explicit(&node->telemetry->partitions[p].boards_rebuilding, memory_order_relaxed);
+
+        *bits |= said;
+        return said != NOT_SAID && part != NULL && part->phase == PARTITION_OWNED && token != NULL &&
+               token->value.len == strlen(part->token) &&
+               memcmp(token->value.at, part->token, token->value.len) == 0 &&
+               key_integer(own, "seq", -1) == part->seq;
+}
+
+/* A node that has all partitions says that the first K are exact: then nobody who is better is missing. */
+void judge_exact(struct world *world, struct node *node)
+{
+        const struct server *server = world->servers[world->primary];
+        uint32_t bits = 0;
+
+        if (world->conf->boards_size == 0)
+                return;
+        for (int p = 0; p < world->profile->n_partitions; p++)
+                if (!has_said(world, node, p, &bits))
+                        return;
+        for (size_t w = 0; w <= world->conf->n_windows; w++) {
+                const char *window = story_window(world->conf, w);
+                const struct floor *kth = &node->lane->boards[w].rank[0];
+                const struct key *board = key_of(server, "top:", window);
+                const struct item *now = key_ranked(board, world->conf->boards_size - 1);
+
+                if (bits >> w & 1 || kth->set != (now != NULL))
+                        continue;
+                if (now != NULL && (now->name.len != kth->member_len || (int64_t)now->score != kth->points ||
+                                    memcmp(now->name.at, kth->member, now->name.len) != 0))
+                        continue; /* it has changed since */
+                for (int a = 0; a < world->profile->n_accounts; a++) {
+                        const int64_t points = key_integer(key_of(server, "a:", names[a]), window, 0);
+
+                        if (points > 0 && key_item(board, names[a], strlen(names[a])) == NULL &&
+                            (now == NULL ||
+                             story_place_cmp(points, names[a], kth->points,
+                                             names[account_of_name(now->name.at, now->name.len)]) < 0))
+                                world_fail(world,
+                                           "exact: node %d says it of the first %" PRId64
+                                           " of %s, which lacks account %d with %" PRId64,
+                                           node->number, world->conf->boards_size, window, a, points);
+                }
+        }
+}
+
 static void compare_boards(struct world *world, const char *when)
 {
         const struct server *server = world->servers[world->primary];

@@ -207,6 +207,7 @@ void node_told(struct node *node, enum order_kind kind, int p)
 void node_step(struct node *node)
 {
         node->n_steps++;
+        judge_exact_ask(node);
         if (ENTER(node))
                 (void)lane_step(node->lane, node_wall(node), node->world->mono_us);
         else
@@ -214,6 +215,7 @@ void node_step(struct node *node)
         for (const struct partition *p = node->lane->partitions; p != NULL; p = p->sibling)
                 if (p->sweep_phase != SWEEP_NONE)
                         world_hit(node->world, HIT_SWEPT);
+        judge_exact(node->world, node);
         if (mix(node->world->profile->seed + node->n_steps) % 16 == 0)
                 judge_memory(node->world, node);
 }

@@ -285,6 +285,8 @@ void judge_executed(struct server *server, struct client *client);
 void judge_went_back(struct world *world,
                      struct server *server); /* what it has now is not compared with before */
 void judge_memory(struct world *world, struct node *node);
+void judge_exact_ask(struct node *node); /* before a step: what it then says of its boards is of that step */
+void judge_exact(struct world *world, struct node *node);
 void judge_end(struct world *world, const char *when);
 const char *judge_name(int account);
 uint64_t judge_hash(int account);
