@@ -37,6 +37,7 @@ static struct world world;
 
 struct result {
         uint64_t runs, failed_seed, failed_after; /* failed_after: 0 none */
+        uint64_t n_failed;                        /* of those that --keep-going went on after */
         uint64_t hits[N_HITS];
         char failure[sizeof world.failure];
 };
@@ -150,6 +151,7 @@ static void work(uint64_t seed, uint64_t runs, unsigned job, unsigned jobs, stru
                 for (int h = 0; h < N_HITS; h++)
                         result->hits[h] += world.hits >> h & 1;
                 if (world.failed && options.go_on) {
+                        result->n_failed++;
                         printf("seed %" PRIu64 ": %s\n", seed + i, world.failure);
                         (void)fflush(stdout);
                 } else if (world.failed) {
@@ -201,6 +203,7 @@ static struct result run_many(uint64_t seed, uint64_t runs, unsigned jobs, bool 
                         result.failed_after = runs;
                 }
                 sum.runs += result.runs;
+                sum.n_failed += result.n_failed;
                 for (int h = 0; h < N_HITS; h++)
                         sum.hits[h] += result.hits[h];
                 if (result.failed_after != 0 &&
@@ -231,6 +234,11 @@ static int run_plain(uint64_t seed, uint64_t runs, unsigned jobs)
         if (result.failed_after != 0) {
                 show(result.failed_seed, false, true);
                 printf("FAILED: sim --seed %" PRIu64 " replays it\n", result.failed_seed);
+                return 1;
+        }
+        if (result.n_failed > 0) {
+                printf("FAILED: %" PRIu64 " of %" PRIu64 " seeds, named above\n", result.n_failed,
+                       result.runs);
                 return 1;
         }
         if (missing > 0 && !options.few) {
