@@ -541,6 +541,12 @@ void judge_went_back(struct world *world, struct server *server)
 
         for (int a = 0; a < ACCOUNTS; a++)
                 forget_account(now, a);
+        for (int a = 0; a < world->profile->n_accounts; a++) {
+                const struct key *key = key_of(server, "a:", names[a]);
+
+                if (key != NULL && key->spoiled)
+                        world->doubtful |= UINT64_C(1) << a; /* whatever was written since, it is again */
+        }
         for (int p = 0; p < world->profile->n_partitions; p++)
                 now->low[p] = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
 }
