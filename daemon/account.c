@@ -505,7 +505,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
         struct cold *cold;
         struct state state;
         const bool left = load->asked_left && load->left->integer == 1;
-        bool exists, pol, other;
+        bool exists, pol, other, gone_known = false;
 
         if (load->asked_left && load->left->type != REDIS_REPLY_INTEGER) {
                 if (reply_is_wrongtype(load->left))
@@ -538,13 +538,15 @@ void account_loaded(struct partition *p, struct sent_load *load)
                 gone = gone_find(&p->gone, load->salted);
                 if (RULE(GONE) && gone != NULL && (left || !exists)) {
                         state.pos = gone->pos;
+                        gone_known = true;
                         record->flags |= RECORD_RETURNED;
                 }
         }
         if (left) {
                 record->flags = (uint16_t)((record->flags & ~RECORD_RETURNED) | RECORD_LEFT);
-                /* Its entry in `gone` went when low passed it: what Redis has is as of low, not older. */
-                if (state.pos < p->low - 1)
+                /* Its entry in `gone` went when low passed it: then it is as of low, whatever the hash says: that
+                 * is from after a return which was not written whole, and so is still ahead. */
+                if (!gone_known || state.pos < p->low - 1)
                         state.pos = p->low - 1;
         }
         set_pos(record, state.pos);

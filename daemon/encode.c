@@ -70,8 +70,8 @@ static void put_wipe(struct partition *p, const struct record *record, const cha
                 put_due(p, "SREM", cold->reg, id, id_len, index);
 }
 
-static void put_optout(struct partition *p, const char *set_verb, const struct sent_write *write,
-                       uint32_t index)
+static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
+                     uint32_t index)
 {
         struct buf *out = &p->lane->out;
 
@@ -80,14 +80,6 @@ static void put_optout(struct partition *p, const char *set_verb, const struct s
         resp_text(out, p->optout_key);
         resp_bytes(out, write->salted, SALTED_LEN);
         store_expect(p->lane, EXPECT_LEFT_WRITE, index, p);
-}
-
-static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
-                     uint32_t index)
-{
-        struct buf *out = &p->lane->out;
-
-        put_optout(p, set_verb, write, index);
         resp_command(out, 4);
         resp_text(out, "HSET");
         resp_text(out, p->gone_key);
@@ -146,6 +138,7 @@ struct encoding {
         struct tally tally;
         int64_t points[WINDOWS_MAX];
         bool changed[WINDOWS_MAX];
+        size_t packed_len; /* the state, in lane->scratch */
 };
 
 static void count_points(struct encoding *e, unsigned place)
@@ -167,8 +160,7 @@ static void count_points(struct encoding *e, unsigned place)
                 e->changed[w] = memcmp(then.counts[w], e->tally.counts[w], sizeof then.counts[w]) != 0;
 }
 
-/* Into lane->scratch; returns the length. */
-static size_t pack(const struct encoding *e)
+static void pack(struct encoding *e)
 {
         struct lane *lane = e->p->lane;
         uint8_t rows[TALLY_BYTES];
@@ -185,7 +177,7 @@ static size_t pack(const struct encoding *e)
                                     .history_len = e->cold->history_len};
 
         lane_scratch_room(lane, rows_len + e->cold->history_len + STATE_OVERHEAD);
-        return state_pack(&state, e->write->hash, lane->scratch);
+        e->packed_len = state_pack(&state, e->write->hash, lane->scratch);
 }
 
 /* Whose hash it is, if it may not have been ours.  That HSETNX sets `_src` says that nobody's was there; that it does
@@ -217,7 +209,6 @@ static void put_hash(const struct encoding *e)
         const struct scoring *scoring = lane->scoring;
         struct buf *out = &lane->out;
         const uint16_t flags = e->flags;
-        const size_t packed_len = pack(e);
         /* `next` goes with the registration: it is never later than that.  Where none is left it must go, if
          * the hash can have one: an edge that fires has taken the registration away, in memory alone. */
         const bool set_next = e->write->reg != 0 && (e->write->reg != e->registered || flags & RECORD_BOARDS);
@@ -248,7 +239,7 @@ static void put_hash(const struct encoding *e)
                 resp_text(out, scoring->policy_version);
         }
         resp_text(out, e->p->source_field);
-        resp_bytes(out, lane->scratch, packed_len);
+        resp_bytes(out, lane->scratch, e->packed_len);
         store_expect(lane, EXPECT_WRITE, e->index, e->p);
         if (drop_next) {
                 resp_command(out, 3);
@@ -277,12 +268,35 @@ static void put_counts(struct encoding *e, unsigned place)
         if (lane->sums || e->write->returned) {
                 /* Who returns: what Redis has of before may be anything, so nothing there may stay as it is. */
                 e->write->boards = board_by_function(e->p, e->points);
-                shared_put_part(e->p, e->id, e->id_len, lane->scratch, pack(e), e->index);
+                pack(e);
+                shared_put_part(e->p, e->id, e->id_len, lane->scratch, e->packed_len, e->index);
         } else {
                 board_encode(e->p, e->write, e->index, e->id, e->id_len, e->points, e->changed,
                              (e->flags & RECORD_BOARDS) != 0, e->cold->boards);
+                pack(e);
                 put_hash(e);
         }
+}
+
+/* Its state has the position, and takes it off `optout`.  Were it off although the state was refused (a key of another
+ * type, say), or in `gone` at this position, what it was sent while it had left, or counts, would be lost or counted. */
+static void put_back(const struct encoding *e)
+{
+        struct lane *lane = e->p->lane;
+        struct buf *out = &lane->out;
+        size_t key_len;
+        const char *key = account_key(lane, e->id, e->id_len, &key_len);
+
+        resp_command(out, 8);
+        resp_text(out, "FCALL");
+        resp_text(out, "cloutd_back");
+        resp_text(out, "2");
+        resp_bytes(out, key, key_len);
+        resp_text(out, e->p->optout_key);
+        resp_text(out, e->p->source_field);
+        resp_bytes(out, lane->scratch, e->packed_len);
+        resp_bytes(out, e->write->salted, SALTED_LEN);
+        store_expect(lane, EXPECT_LEFT_WRITE, e->index, e->p);
 }
 
 void account_encode(struct partition *p, uint32_t number)
@@ -292,6 +306,7 @@ void account_encode(struct partition *p, uint32_t number)
         char id_buf[RECORD_TAIL];
         struct encoding e = {.p = p, .flags = record->flags, .id_len = record->id_len};
         struct sent_write *write;
+        bool back = false;
 
         e.id = record_id(p->table, record, id_buf);
         e.index = write_begin(p, number, account_hash(e.id, e.id_len));
@@ -331,16 +346,19 @@ void account_encode(struct partition *p, uint32_t number)
                         return; /* and stays so, whatever has it written again */
                 }
                 record->flags &= (uint16_t)~RECORD_RETURNED;
-                /* Its state has the position.  Were it in `gone` as well, and the state alone refused (a key of
-                 * another type, say), what it counted would pass for written. */
-                put_optout(p, "SREM", write, e.index);
+                back = true;
+        } else if (e.cold->history_len == 0 && write->pos < 0) {
+                put_nothing(&e); /* rebuilt from the log, it proved to have no event */
+                return;
         } else if (RULE(RETURN_AFTER_BACK) && e.flags & RECORD_BOARDS && p->n_left > 0) {
                 /* Redis may be back in a time when the account had left; the opt-in will not be read again.
                  */
                 leave_salted(lane, e.id, e.id_len, write->salted);
-                put_optout(p, "SREM", write, e.index);
+                back = true;
         }
         put_counts(&e, record->place);
+        if (back)
+                put_back(&e);
 }
 
 void account_written(struct partition *p, struct sent_write *write)
@@ -355,8 +373,8 @@ void account_written(struct partition *p, struct sent_write *write)
         cold->boards = write->left ? 0 : write->boards;
         if (write->left || (write->returned && write->at == 0))
                 gone_set(&p->gone, write->salted, write->pos);
-        if (write->returned && write->at == 0)
-                record->flags |= RECORD_NEW | RECORD_POL | RECORD_ALL; /* back, but without a hash yet */
+        if (!write->left && write->at == 0)
+                record->flags |= RECORD_NEW | RECORD_POL | RECORD_ALL; /* there, but without a hash yet */
         if (write->left)
                 p->n_left++;
         if (cold->reg != 0 && cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until))

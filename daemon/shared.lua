@@ -19,6 +19,11 @@ that one goes); and `at`: the latest of the parts' moments, but before `next`, s
 than it was.  On the board of a window stands who has points > 0 there.  When no part is left, hash and members go.
 Nothing is written where a part cannot be read: the error names it.  Returns the number of parts.
 
+   FCALL cloutd_back 2 <account key> <optout> <field of the part> <the packed state> <salted id>
+
+Behind the write of a part, in the same EXEC: who returned is taken off `optout` if the part was written, else stays left.
+Returns how many were taken off.
+
 Lua counts in doubles.  Sums are exact while a count is below 2^53, all parts together; points are exact whatever they
 are, and stop at the ends of 64 bits, as scoring_points() does. ]]
 
@@ -153,4 +158,11 @@ local function write(keys, args)
   return #parts
 end
 
+local function back(keys, args)
+  local key, optout, field, packed, salted = keys[1], keys[2], args[1], args[2], args[3]
+  if redis.call('TYPE', key).ok ~= 'hash' or redis.call('HGET', key, field) ~= packed then return 0 end
+  return redis.call('SREM', optout, salted)
+end
+
 redis.register_function('cloutd_write', write)
+redis.register_function('cloutd_back', back)

@@ -160,6 +160,25 @@ static void add_fcall(struct words *words)
         add_text(words, "all");
 }
 
+/* A state, and whether it was written. */
+static void add_back(struct words *words)
+{
+        const bool back = below(2) == 0;
+
+        add_text(words, back ? "FCALL" : "HSET");
+        if (back) {
+                add_text(words, "cloutd_back");
+                add_text(words, "2");
+        }
+        add_random(words, "hash", 2);
+        if (back)
+                add_random(words, "set", 2);
+        add_text(words, "field0");
+        add_random(words, "state", 2);
+        if (back)
+                add_random(words, "member", 5);
+}
+
 /* Key, then the arguments that each letter stands for: f a field, m a member, v a value, n a number, r a rank. */
 static const struct {
         const char *name, *kind, *arguments;
@@ -213,7 +232,10 @@ static void make_command(struct words *words)
                 return;
         }
         if (strcmp(forms[form].name, "FCALL") == 0) {
-                add_fcall(words);
+                if (below(3) == 0)
+                        add_back(words);
+                else
+                        add_fcall(words);
                 return;
         }
         add_text(words, forms[form].name);

@@ -74,7 +74,7 @@ static const struct command {
         {"exists", -2, 0, cmd_exists},
         {"set", -3, WRITE | DENYOOM, cmd_set},
         {"get", 2, 0, cmd_get},
-        {"fcall", -9, WRITE | DENYOOM, cmd_fcall},
+        {"fcall", -3, WRITE | DENYOOM, cmd_fcall},
         {"function", -4, WRITE | DENYOOM, cmd_function},
         {"ping", -1, LOADED, cmd_ping},
         {"flushall", -1, WRITE, cmd_flushall},

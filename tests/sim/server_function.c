@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* server_function.c - the function cloutd_write: daemon/shared.lua says what it does. */
+/* server_function.c - the functions cloutd_write and cloutd_back: daemon/shared.lua says what they do. */
 #include "server_internal.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -113,7 +113,7 @@ static int64_t row_points(const int64_t *row, const int64_t *points, size_t n)
         return sum;
 }
 
-void cmd_fcall(struct call *call)
+static void write_part(struct call *call)
 {
         struct server *server = call->server;
         const size_t n = (size_t)strtoul(call->argv[2].at, NULL, 10) - 1;
@@ -128,10 +128,6 @@ void cmd_fcall(struct call *call)
         struct key *key;
         char cells[400] = "", *end;
 
-        if (!server->has_function) {
-                say_simple(call, "-ERR Function not found\r\n");
-                return;
-        }
         call->argv[1] = call->argv[3];
         key = look(call, KEY_HASH, &refused);
         call->argv[1] = (struct text){"cloutd_write", 12};
@@ -208,6 +204,35 @@ void cmd_fcall(struct call *call)
         if (packed.len == 0)
                 item_drop(call, call->argv[3], field);
         say_number(call, ':', (int64_t)n_parts);
+}
+
+static void back(struct call *call)
+{
+        struct text *argv = call->argv;
+        const struct key *key = server_key(call->server, argv[3].at, argv[3].len);
+        const bool is_hash = key != NULL && key->type == KEY_HASH && !key->spoiled;
+        const struct item *part = is_hash ? key_item(key, argv[5].at, argv[5].len) : NULL;
+        struct text srem[] = {{"srem", 4}, argv[4], argv[7]};
+
+        if (part == NULL || !text_is(part->value, argv[6].at, argv[6].len)) {
+                say_number(call, ':', 0);
+                return;
+        }
+        call->argv = srem;
+        call->argc = 3;
+        cmd_srem(call);
+        call->argv = argv;
+        call->argc = 8;
+}
+
+void cmd_fcall(struct call *call)
+{
+        if (!call->server->has_function)
+                say_simple(call, "-ERR Function not found\r\n");
+        else if (text_is(call->argv[1], "cloutd_back", 11))
+                back(call);
+        else
+                write_part(call);
 }
 
 void cmd_function(struct call *call)

@@ -237,3 +237,57 @@ Test(repair, who_left_while_the_key_had_another_type_is_forgotten_all_the_same)
         daemon_settle(x, "back");
         rig_compare(rig, "back");
 }
+
+/* It had nothing but an opt-in: nothing is written in the place of what was there. */
+Test(repair, who_proves_to_have_no_event_has_no_hash)
+{
+        redisReply *exists;
+
+        rig_count(rig, 2);
+        started();
+        daemon_settle(x, "others");
+        rig_do(rig, "SET clout:a:a0 foreign");
+        started();
+        rig_do_to(rig, STORY_RETURN, 0);
+        daemon_settle(x, "came back, says the log, and had never left");
+        exists = rig_redis(rig, "EXISTS clout:a:a0");
+        cr_expect_eq(exists->integer, 0);
+        freeReplyObject(exists);
+        cr_expect_eq(daemon_counter(x, LANE_REPAIRS), 1);
+        rig_count(rig, 0);
+        daemon_settle(x, "its first event");
+        rig_compare(rig, "its first event");
+}
+
+/* Whoever left, as Redis has it: what it is sent until it returns is not counted, whichever write of the return is
+ * refused, and whatever happens then. */
+static void returns_in_part(const char *in_the_way, const char *key)
+{
+        rig_count(rig, 0);
+        rig_do_to(rig, STORY_LEAVE, 0);
+        started();
+        daemon_settle(x, "left");
+        freeReplyObject(rig_redis(rig, "RENAME %s kept", key)); /* fails where there is none */
+        freeReplyObject(rig_redis(rig, "SET %s foreign", key));
+        rig_count(rig, 0); /* while it has left */
+        rig_do_to(rig, STORY_RETURN, 0);
+        rig_count(rig, 0);
+        daemon_feed(x, 10);
+        daemon_steps(x, 300);
+        x = daemon_crash(x);
+        freeReplyObject(rig_redis(rig, "DEL %s", key));
+        freeReplyObject(rig_redis(rig, "RENAME kept %s", key));
+        started();
+        daemon_settle(x, in_the_way);
+        rig_compare(rig, in_the_way);
+}
+
+Test(repair, who_returns_stays_left_until_its_state_is_written)
+{
+        returns_in_part("a foreign key for its hash", "clout:a:a0");
+}
+
+Test(repair, who_returns_and_is_not_taken_off_optout_returns_again)
+{
+        returns_in_part("a foreign key for optout", "clout:optout:t:0");
+}
