@@ -199,7 +199,8 @@ void cmd_zremrangebyrank(struct call *call)
         n = key != NULL ? key->n_used : 0;
         from = from < 0 ? (from + n < 0 ? 0 : from + n) : from;
         to = to < 0 ? to + n : (to >= n ? n - 1 : to);
-        for (int64_t rank = to; rank >= from; rank--) { /* lowest first: rank 0 is the last of ZREVRANGE */
+        /* lowest first: rank 0 is the last of ZREVRANGE */
+        for (int64_t rank = to; key != NULL && rank >= from; rank--) {
                 struct item *item = (struct item *)key_ranked(key, n - 1 - rank);
 
                 item->used = false;
