@@ -255,6 +255,7 @@ static void put_hash(const struct encoding *e)
 /* Its state says "left", or "back, and nothing counted": our part goes, and with the last part the hash. */
 static void put_nothing(const struct encoding *e)
 {
+        e->write->no_part = true;
         shared_put_part(e->p, e->id, e->id_len, (const uint8_t *)"", 0, e->index);
 }
 

@@ -266,6 +266,7 @@ struct sent_write {
         wall_ms_t at, reg;
         uint16_t boards;
         bool left, returned; /* wrote "left", or "came back and has no event" */
+        bool no_part;        /* our part went: what the function still finds is of others */
         bool fired;          /* encoded after its edge fired */
         bool failed;
         bool again; /* it ran, and must be made another way at once: asking whose it is, or by the function */

@@ -218,6 +218,17 @@ static void write_refused(struct partition *p, struct sent_write *write, enum ex
         }
 }
 
+/* The function wrote the sum of @n_parts.  In keyed mode another source may write its part alone over it until the mode
+ * says so, and believes that the account is on the boards that it put it on itself: so it is written again then. */
+static void parts_written(struct partition *p, struct sent_write *write, long long n_parts)
+{
+        if (n_parts <= (write->no_part ? 0 : 1))
+                return;
+        shared_found(p, write->number, "its parts");
+        if (!p->lane->sums)
+                make_again(write);
+}
+
 static void chunk_executed(struct lane *lane, const struct reply *exec)
 {
         struct pipeline *pipeline = &lane->pipeline;
@@ -263,8 +274,8 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 case EXPECT_PARTS:
                         if (p != NULL && reply_is_error(reply))
                                 write_refused(p, &pipeline->writes[expect->index], EXPECT_PARTS, reply);
-                        else if (p != NULL && reply_integer(reply, 0) > 1)
-                                shared_found(p, pipeline->writes[expect->index].number, "its parts");
+                        else if (p != NULL)
+                                parts_written(p, &pipeline->writes[expect->index], reply_integer(reply, 0));
                         break;
                 case EXPECT_FUNCTION: shared_function_loaded(lane, reply); break;
                 case EXPECT_LOAD: pipeline->loads[expect->index].fields = reply; break;

@@ -611,6 +611,57 @@ Test(shared, boards_are_whole_after_floors_are_given_up)
                 cr_expect_eq(atomic_load(&x->telemetry->partitions[p].boards_rebuilding), 0);
 }
 
+static bool on_board(int account, const char *window)
+{
+        char name[ACCOUNT_ID_MAX + 1];
+        redisReply *score = rig_redis(rig, "ZSCORE clout:top:%s %s", window, rig_name(account, name));
+        const bool there = score->type == REDIS_REPLY_STRING;
+
+        freeReplyObject(score);
+        return there;
+}
+
+Test(shared, who_leaves_a_partition_that_never_fed_it_is_found_out)
+{
+        /* The function puts the other's part on the boards, from which a floor had kept it; its owner believes that it is on
+         * none, and never takes it off. */
+        struct story_event undone = {.kind = STORY_RETWEET, .undo = true};
+
+        for (int moment = 0; moment < MOMENTS; moment++) {
+                begin_anew();
+                rig_configure(rig, RIG_CONF "boards: {size: 1}\n", 10);
+                rig->spread = false;
+                rig->n_accounts = 100;
+                for (int a = 0; a < 100; a += 2)
+                        for (int i = 0; i <= a / 10; i++)
+                                rig_count(rig, a);
+                x = daemon_new(rig);
+                daemon_order(x, ORDER_ASSIGN, 0, 0);
+                turn(x, 600);
+                cr_assert(daemon_partition(x, 0)->floors[0].set, "a floor was set");
+                count_in(0, 0);
+                turn(x, 100);
+                cr_assert_eq(field_of(0, "all"), 20);
+                cr_assert_not(on_board(0, "all"));
+                y = daemon_new(rig); /* never claimed before, so that nobody is loaded */
+                daemon_order(y, ORDER_ASSIGN, 1, 0);
+                rig->spread = true;
+                do_in(1, STORY_LEAVE, 0);
+                turn(y, moment);
+                y = daemon_crash(y);
+                y = daemon_new(rig);
+                daemon_order(y, ORDER_ASSIGN, 1, 0);
+                two_settle("left where it never was");
+                cr_expect(redis_is_shared(), "moment %d", moment);
+                undone.ts_ms = rig->wall_ms;
+                rig_append_to(rig, 0, &undone, 1);
+                rig_append_to(rig, 0, &undone, 1);
+                two_settle("fallen");
+                cr_expect_eq(field_of(0, "all"), 0);
+                cr_expect_not(on_board(0, "all"), "moment %d", moment);
+        }
+}
+
 Test(shared, without_boards_nobody_is_on_one)
 {
         count_all(2);
