@@ -122,7 +122,7 @@ static void do_flush(struct world *world)
 
 static void do_rebalance(struct world *world, unsigned arg)
 {
-        for (int p = 0; p < world->profile->n_partitions; p++) {
+        for (int p = 0; p < world->n_partitions; p++) {
                 world->target[p] = (int)(arg % (unsigned)world->profile->n_nodes);
                 arg /= (unsigned)world->profile->n_nodes;
         }
@@ -131,7 +131,7 @@ static void do_rebalance(struct world *world, unsigned arg)
 /* The node hears that everything is revoked; or that its assignment is lost. */
 static void do_take(struct world *world, struct node *node, unsigned arg)
 {
-        for (int p = 0; p < world->profile->n_partitions; p++) {
+        for (int p = 0; p < world->n_partitions; p++) {
                 if (node->view[p] != VIEW_ASSIGNED)
                         continue;
                 if (arg % 3 == 0)
@@ -198,6 +198,17 @@ static void do_spoil(struct world *world, unsigned arg)
         server_spoil(server, name);
 }
 
+/* Daemons hear of the new partition when the group gives it to one of them. */
+static void do_grow(struct world *world, unsigned arg)
+{
+        if (world->n_partitions == PARTITIONS)
+                return;
+        world->target[world->n_partitions++] = (int)(arg % (unsigned)world->profile->n_nodes);
+        for (int n = 0; n < world->profile->n_nodes; n++)
+                world->nodes[n].shared.n_partitions = world->n_partitions;
+        world_hit(world, HIT_GREW);
+}
+
 static size_t portion(const struct profile *profile, const struct buf *buf, unsigned arg)
 {
         const size_t but_the_last = net_commands(buf, -1 - (int)(arg / 8 % 4));
@@ -212,7 +223,7 @@ static size_t portion(const struct profile *profile, const struct buf *buf, unsi
 
 static void do_crash(struct world *world, struct node *node, unsigned arg)
 {
-        for (int p = 0; p < world->profile->n_partitions; p++) {
+        for (int p = 0; p < world->n_partitions; p++) {
                 const struct partition *part = node_partition(node, p);
 
                 if (part != NULL && part->phase == PARTITION_OWNED && part->next > part->low)
@@ -220,7 +231,7 @@ static void do_crash(struct world *world, struct node *node, unsigned arg)
         }
         node_die(node);
         node_start(node);
-        for (int p = 0; arg % 2 == 0 && p < world->profile->n_partitions; p++)
+        for (int p = 0; arg % 2 == 0 && p < world->n_partitions; p++)
                 if (world->target[p] == node->number)
                         node_told(node, ORDER_ASSIGN, p);
 }
@@ -270,7 +281,7 @@ void deed_do(struct world *world, const struct deed *deed)
                         (void)net_receive(world, conn, portion(world->profile, &conn->in, arg));
                 break;
         case DEED_FEED:
-                node_feed(node, (int)(more % (unsigned)world->profile->n_partitions), 1 + (int)(arg % 6));
+                node_feed(node, (int)(more % (unsigned)world->n_partitions), 1 + (int)(arg % 6));
                 break;
         case DEED_PRODUCE: topic_produce(world, arg); break;
         case DEED_TIME:
@@ -283,7 +294,7 @@ void deed_do(struct world *world, const struct deed *deed)
         case DEED_TAKE: do_take(world, node, arg); break;
         case DEED_GIVE: node_hears(world, node); break;
         case DEED_COMMIT:
-                for (int p = 0; p < world->profile->n_partitions; p++)
+                for (int p = 0; p < world->n_partitions; p++)
                         if (node->view[p] == VIEW_ASSIGNED && node->fetches[p] &&
                             node->telemetry->partitions[p].low >= 0)
                                 world->committed[p] = node->telemetry->partitions[p].low;
@@ -309,6 +320,7 @@ void deed_do(struct world *world, const struct deed *deed)
         case DEED_ALLOC: node->heap.fail_at = node->heap.n_allocations + 1 + arg % 40; break;
         case DEED_SEEK: node->seeks_fail = 1 + (int)(arg % 4); break;
         case DEED_LETTERS: node_letters(node); break;
+        case DEED_GROW: do_grow(world, arg); break;
         case N_DEEDS: break;
         }
 }

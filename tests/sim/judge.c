@@ -28,15 +28,29 @@ static uint8_t salted[ACCOUNTS][SALTED_LEN];
 
 /* What was seen last, for each server. */
 static struct seen {
-        int64_t pos[ACCOUNTS];
-        wall_ms_t at[ACCOUNTS];
+        struct {
+                int64_t pos;
+                wall_ms_t at;
+                bool anew; /* its owner claimed again after Redis went back: its next write may be of earlier */
+        } part[ACCOUNTS][PARTITIONS];
+        bool summed[ACCOUNTS]; /* its fields are the sum of several parts, and the mode says so */
+        bool placed[ACCOUNTS]; /* it was on each board as it should be, since the mode says so */
+        bool mode, mode_lost;  /* it is shared; it was, before Redis went back */
         int64_t low[PARTITIONS];
 } seen[2];
 
+static void forget_part(struct seen *before, int account, int p)
+{
+        before->part[account][p].pos = -1;
+        before->part[account][p].at = 0;
+        before->part[account][p].anew = false;
+}
+
 static void forget_account(struct seen *before, int account)
 {
-        before->pos[account] = -1;
-        before->at[account] = 0;
+        before->summed[account] = before->placed[account] = false;
+        for (int p = 0; p < PARTITIONS; p++)
+                forget_part(before, account, p);
 }
 
 const char *judge_name(int account)
@@ -100,16 +114,18 @@ static const struct key *key_of_partition(const struct server *server, const cha
         return key_of(server, kind, digit);
 }
 
-/* The account's score at @at when all messages below @end have been counted. */
-static void judged(const struct world *world, int account, int64_t end, wall_ms_t at,
+/* The account's score at @at when all messages of partition @p below @end have been counted. */
+static void judged(const struct world *world, int account, int p, int64_t end, wall_ms_t at,
                    struct story_score *score)
 {
-        const struct message *log = world->log[account_partition(world, account)];
+        const struct message *log = world->log[p];
 
         memset(score, 0, sizeof *score);
         for (int i = 0; i < world->n_events_of[account]; i++) {
                 const int m = world->events_of[account][i].message;
 
+                if (world->events_of[account][i].partition != p)
+                        continue;
                 if (m >= end)
                         break;
                 story_count(world->conf, log[m].story.record_ms,
@@ -119,20 +135,61 @@ static void judged(const struct world *world, int account, int64_t end, wall_ms_
         story_points(world->conf, world->policy, score);
 }
 
+static void add_score(struct story_score *sum, const struct story_score *part)
+{
+        sum->left = sum->left || part->left;
+        sum->counted = sum->counted || part->counted;
+        for (size_t w = 0; w < WINDOWS_MAX; w++) {
+                sum->points[w] += part->points[w];
+                for (int c = 0; c < STORY_CELLS; c++)
+                        sum->counts[w][c] += part->counts[w][c];
+        }
+}
+
+/* The sum of what each partition's whole log gives, by now. */
+static void judged_all(const struct world *world, int account, struct story_score *sum)
+{
+        memset(sum, 0, sizeof *sum);
+        for (int p = 0; p < world->n_partitions; p++) {
+                struct story_score part;
+
+                judged(world, account, p, world->n_log[p], world->wall_ms, &part);
+                add_score(sum, &part);
+        }
+}
+
 static int server_index(const struct world *world, const struct server *server)
 {
         return server == world->servers[1];
 }
 
-static bool state_of(const struct world *world, const struct key *key, int account, struct state *ret_state)
+/* The part that partition @p feeds: whether there is one. */
+static bool state_of(struct world *world, const struct key *key, int account, int p, struct state *ret_state)
 {
         char field[16];
         const struct item *item;
 
-        (void)snprintf(field, sizeof field, "_s%d", account_partition(world, account) + 1);
+        (void)snprintf(field, sizeof field, "_s%d", p + 1);
         item = key_item(key, field, strlen(field));
-        return item != NULL && state_unpack((const uint8_t *)item->value.at, item->value.len, hashes[account],
-                                            ret_state) == CLOUTD_OK;
+        if (item == NULL)
+                return false;
+        if (state_unpack((const uint8_t *)item->value.at, item->value.len, hashes[account], ret_state) !=
+            CLOUTD_OK)
+                world_fail(world, "state: of account %d in %s cannot be read", account, field);
+        return true;
+}
+
+static void cells_text(const struct conf *conf, const struct story_score *score, char *buf, size_t size)
+{
+        const int64_t *counts = score->counts[conf->headline];
+
+        (void)snprintf(buf, size, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, counts[0], counts[1],
+                       counts[2], counts[3]);
+}
+
+static bool text_equals(struct text text, const char *string)
+{
+        return text.len == strlen(string) && memcmp(text.at, string, text.len) == 0;
 }
 
 static void compare(struct world *world, const struct key *key, int account, const struct story_score *score,
@@ -150,67 +207,128 @@ static void compare(struct world *world, const struct key *key, int account, con
         if (key_integer(key, "score", INT64_MIN) != score->points[conf->headline])
                 world_fail(world, "score: %s, score of account %d is %" PRId64 ", should be %" PRId64, when,
                            account, key_integer(key, "score", -1), score->points[conf->headline]);
-        (void)snprintf(cells, sizeof cells, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64,
-                       score->counts[conf->headline][0], score->counts[conf->headline][1],
-                       score->counts[conf->headline][2], score->counts[conf->headline][3]);
+        cells_text(conf, score, cells, sizeof cells);
         item = key_item(key, "cells", 5);
-        if (item == NULL || item->value.len != strlen(cells) ||
-            memcmp(item->value.at, cells, item->value.len) != 0)
+        if (item == NULL || !text_equals(item->value, cells))
                 world_fail(world, "score: %s, cells of account %d are %.*s, should be %s", when, account,
                            item != NULL ? (int)item->value.len : 0, item != NULL ? item->value.at : "",
                            cells);
 }
 
-static void check_account(struct world *world, struct server *server, int account)
+static bool shows(const struct world *world, const struct key *key, const struct story_score *score)
 {
-        const int p = account_partition(world, account);
-        const struct key *own = key_of_partition(server, "own:t:", p);
-        const struct key *key = key_of(server, "a:", names[account]);
+        char cells[100];
+        const struct item *item = key_item(key, "cells", 5);
+
+        cells_text(world->conf, score, cells, sizeof cells);
+        if (item == NULL || !text_equals(item->value, cells))
+                return false;
+        for (size_t w = 0; w <= world->conf->n_windows; w++)
+                if (key_integer(key, story_window(world->conf, w), INT64_MIN) != score->points[w])
+                        return false;
+        return true;
+}
+
+static void check_forward(struct world *world, struct seen *before, int account, int p,
+                          const struct state *state)
+{
+        const int64_t pos = before->part[account][p].pos;
+        const wall_ms_t at = before->part[account][p].at;
+
+        if (pos == state->pos && at == state->at)
+                return;
+        if (state->pos < pos && !before->part[account][p].anew)
+                world_fail(world, "back: account %d was at %" PRId64 " of partition %d, is at %" PRId64,
+                           account, pos, p, state->pos);
+        if (state->at < at && !before->part[account][p].anew)
+                world_fail(world,
+                           "back: account %d was of %" PRId64 " ms in partition %d, is of %" PRId64 " ms",
+                           account, at, p, state->at);
+        before->part[account][p].pos = state->pos;
+        before->part[account][p].at = state->at;
+        before->part[account][p].anew = false;
+}
+
+/* One source's part of an account, with its own position and nothing but its own log; adds what it must show to @sum. */
+static bool check_part(struct world *world, struct server *server, int account, int p, const struct key *key,
+                       struct story_score *score)
+{
         const struct key *gone = key_of_partition(server, "gone:t:", p);
         const struct key *optout = key_of_partition(server, "optout:t:", p);
         const bool is_out = key_item(optout, (const char *)salted[account], SALTED_LEN) != NULL;
-        const int64_t low = key_integer(own, "low", 0);
+        const int64_t low = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
         struct seen *before = &seen[server_index(world, server)];
-        struct story_score score;
+        const struct item *entry;
+        struct state state;
+        int64_t end = low;
+
+        if (state_of(world, key, account, p, &state)) {
+                judged(world, account, p, state.pos + 1 > low ? state.pos + 1 : low, state.at, score);
+                if (score->left || is_out)
+                        world_fail(world,
+                                   "left: account %d left by offset %" PRId64 " and low %" PRId64
+                                   " of partition %d, and has a part",
+                                   account, state.pos, low, p);
+                check_forward(world, before, account, p, &state);
+                return true;
+        }
+        entry = key_item(gone, (const char *)salted[account], SALTED_LEN);
+        if (entry != NULL && strtoll(entry->value.at, NULL, 10) + 1 > end)
+                end = strtoll(entry->value.at, NULL, 10) + 1;
+        judged(world, account, p, end, world->wall_ms, score);
+        if (score->left != is_out)
+                world_fail(world,
+                           "left: account %d %s by offset %" PRId64 " of partition %d, Redis says otherwise",
+                           account, score->left ? "left" : "had not left", end - 1, p);
+        if (!score->left && !story_is_zero(score))
+                world_fail(world, "missing: account %d with events below %" PRId64 " of partition %d",
+                           account, end, p);
+        forget_part(before, account, p);
+        return false;
+}
+
+static bool is_shared(const struct server *server)
+{
+        const struct key *mode = server_key(server, "clout:mode", 10);
+
+        return mode != NULL && mode->value.len > 0 && mode->value.at[0] == 's';
+}
+
+static void check_account(struct world *world, struct server *server, int account)
+{
+        const struct key *key = key_of(server, "a:", names[account]);
+        struct seen *before = &seen[server_index(world, server)];
+        struct story_score sum = {0};
+        bool shows_one = false;
+        int n_parts = 0;
 
         if (key != NULL && key->spoiled)
                 return;
-        if (key != NULL) {
-                struct state state;
+        for (int p = 0; p < world->n_partitions; p++) {
+                struct story_score part;
 
-                if (!state_of(world, key, account, &state))
-                        world_fail(world, "state: of account %d cannot be read", account);
-                judged(world, account, state.pos + 1 > low ? state.pos + 1 : low, state.at, &score);
-                if (score.left || is_out)
-                        world_fail(world,
-                                   "left: account %d left by offset %" PRId64 " and low %" PRId64
-                                   ", and has a hash",
-                                   account, state.pos, low);
-                compare(world, key, account, &score, "after a transaction");
-                if (state.pos < before->pos[account])
-                        world_fail(world, "back: account %d was at %" PRId64 ", is at %" PRId64, account,
-                                   before->pos[account], state.pos);
-                if (state.at < before->at[account])
-                        world_fail(world, "back: account %d was of %" PRId64 " ms, is of %" PRId64 " ms",
-                                   account, before->at[account], state.at);
-                before->pos[account] = state.pos;
-                before->at[account] = state.at;
-        } else {
-                char digits[ACCOUNTS];
-                const struct item *entry = key_item(gone, (const char *)salted[account], SALTED_LEN);
-                int64_t end = low;
-
-                (void)digits;
-                if (entry != NULL && strtoll(entry->value.at, NULL, 10) + 1 > end)
-                        end = strtoll(entry->value.at, NULL, 10) + 1;
-                judged(world, account, end, world->wall_ms, &score);
-                if (score.left != is_out)
-                        world_fail(world, "left: account %d %s by offset %" PRId64 ", Redis says otherwise",
-                                   account, score.left ? "left" : "had not left", end - 1);
-                if (!score.left && !story_is_zero(&score))
-                        world_fail(world, "missing: account %d with events below %" PRId64, account, end);
-                forget_account(before, account);
+                if (!check_part(world, server, account, p, key, &part))
+                        continue;
+                n_parts++;
+                add_score(&sum, &part);
+                shows_one = shows_one || shows(world, key, &part);
         }
+        if (key == NULL) {
+                before->summed[account] = false;
+                return;
+        }
+        if (n_parts == 0)
+                world_fail(world, "state: account %d has a hash without a part", account);
+        if (n_parts > 1)
+                world_hit(world, HIT_SOURCES);
+        if (n_parts > 1 && !before->summed[account] && !shows(world, key, &sum)) {
+                /* Not found out yet, or not written anew: each source writes those of its fields that change. */
+                if (shows_one)
+                        world_hit(world, HIT_ONE_PART);
+                return;
+        }
+        compare(world, key, account, &sum, "after a transaction");
+        before->summed[account] = n_parts > 1 && is_shared(server);
 }
 
 /* ---- boards ---- */
@@ -243,9 +361,8 @@ static struct place place_of(const struct key *own, const char *kind, const char
 }
 
 /* Whoever leaves is in no place of the own key, as of the same EXEC. */
-static void check_places(struct world *world, const struct server *server, int account)
+static void check_places(struct world *world, const struct server *server, int account, int p)
 {
-        const int p = account_partition(world, account);
         const struct key *own = key_of_partition(server, "own:t:", p);
         static const char *const kinds[] = {"floor:", "sweep:"};
 
@@ -274,36 +391,75 @@ static bool at_or_above(int64_t points, const char *name, const struct place *pl
         return c > 0 || (c == 0 && len >= place->len);
 }
 
-static void check_boards(struct world *world, struct server *server)
+/* At or above the floor of every partition that feeds it, and the floor before an open sweep. */
+static bool is_above(struct world *world, struct server *server, const struct key *key, int account,
+                     const char *window)
 {
+        const int64_t points = key_integer(key, window, 0);
+        bool above = true;
+
+        for (int p = 0; !key->spoiled && p < world->n_partitions; p++) {
+                const struct key *own = key_of_partition(server, "own:t:", p);
+                const struct place floor = place_of(own, "floor:", window);
+                const struct place sweep = place_of(own, "sweep:", window);
+                struct state state;
+
+                if (state_of(world, key, account, p, &state))
+                        above = above && at_or_above(points, names[account], &floor) &&
+                                at_or_above(points, names[account], &sweep);
+        }
+        return above;
+}
+
+/* How many partitions have events of it. */
+static int n_sources(const struct world *world, int account)
+{
+        unsigned partitions = 0;
+
+        for (int i = 0; i < world->n_events_of[account]; i++)
+                partitions |= 1u << world->events_of[account][i].partition;
+        return __builtin_popcount(partitions);
+}
+
+/* Each board as the account's hash has it; else false, and why. */
+static bool is_placed(struct world *world, struct server *server, int account, char *why, size_t size)
+{
+        const struct key *key = key_of(server, "a:", names[account]);
+
         for (size_t w = 0; w <= world->conf->n_windows; w++) {
                 const char *window = story_window(world->conf, w);
-                const struct key *board = key_of(server, "top:", window);
+                const int64_t points = key_integer(key, window, 0);
+                const struct item *member =
+                        key_item(key_of(server, "top:", window), names[account], strlen(names[account]));
 
-                for (int p = 0; p < world->profile->n_partitions; p++) {
-                        const struct key *own = key_of_partition(server, "own:t:", p);
-                        const struct place floor = place_of(own, "floor:", window);
-                        const struct place sweep = place_of(own, "sweep:", window);
-
-                        for (int a = p; a < world->profile->n_accounts; a += world->profile->n_partitions) {
-                                const struct key *key = key_of(server, "a:", names[a]);
-                                const int64_t points = key_integer(key, window, 0);
-                                const struct item *member = key_item(board, names[a], strlen(names[a]));
-
-                                if (member != NULL && (key == NULL || (int64_t)member->score != points))
-                                        world_fail(
-                                                world,
-                                                "board: %s has account %d with %.0f, its hash says %" PRId64,
-                                                window, a, member->score, points);
-                                if (member == NULL && points > 0 && at_or_above(points, names[a], &floor) &&
-                                    at_or_above(points, names[a], &sweep))
-                                        world_fail(world,
-                                                   "board: %s lacks account %d with %" PRId64
-                                                   ", the floor is %" PRId64 ", before the sweep %" PRId64,
-                                                   window, a, points, floor.set ? floor.points : 0,
-                                                   sweep.set ? sweep.points : 0);
-                        }
+                if (member != NULL && (key == NULL || (int64_t)member->score != points)) {
+                        (void)snprintf(why, size, "%s has account %d with %.0f, its hash says %" PRId64,
+                                       window, account, member->score, points);
+                        return false;
                 }
+                if (member == NULL && points > 0 && is_above(world, server, key, account, window)) {
+                        (void)snprintf(why, size,
+                                       "%s lacks account %d with %" PRId64
+                                       ", which no floor and no sweep keeps off",
+                                       window, account, points);
+                        return false;
+                }
+        }
+        return true;
+}
+
+static void check_boards(struct world *world, struct server *server, bool at_end)
+{
+        bool *placed = seen[server_index(world, server)].placed;
+
+        for (int a = 0; a < world->profile->n_accounts; a++) {
+                char why[200];
+
+                if (is_placed(world, server, a, why, sizeof why))
+                        placed[a] = is_shared(server);
+                else if (placed[a] || at_end || n_sources(world, a) < 2)
+                        world_fail(world, "board: %s", why);
+                /* else: until it is found out, each of its sources puts it on or takes it off by itself */
         }
 }
 
@@ -341,7 +497,7 @@ void judge_exact(struct world *world, struct node *node)
 
         if (world->conf->boards_size == 0)
                 return;
-        for (int p = 0; p < world->profile->n_partitions; p++)
+        for (int p = 0; p < world->n_partitions; p++)
                 if (!has_said(world, node, p, &bits))
                         return;
         for (size_t w = 0; w <= world->conf->n_windows; w++) {
@@ -386,9 +542,8 @@ static void compare_boards(struct world *world, const char *when)
 
                         for (int a = 0; a < world->profile->n_accounts; a++) {
                                 struct story_score score;
-                                const int p = account_partition(world, a);
 
-                                judged(world, a, world->n_log[p], world->wall_ms, &score);
+                                judged_all(world, a, &score);
                                 if (taken[a] || score.points[w] <= 0)
                                         continue;
                                 if (best < 0 || story_place_cmp(score.points[w], names[a], best_points,
@@ -437,7 +592,7 @@ static bool reclaims(const struct world *world, const struct client *client, int
         return false;
 }
 
-static void say_touched(const struct world *world, const struct server *server, const struct client *client)
+static void say_touched(struct world *world, const struct server *server, const struct client *client)
 {
         const struct node *node = client != NULL ? client->ctx : NULL;
 
@@ -456,12 +611,15 @@ static void say_touched(const struct world *world, const struct server *server, 
                                       key_integer(own, "seq", -1), key_integer(own, "low", -1));
                 } else if (tag >= 0 && tag < ACCOUNTS) {
                         const struct key *key = key_of(server, "a:", names[tag]);
-                        struct state state = {.pos = -1};
 
-                        if (key != NULL)
-                                (void)state_of(world, key, tag, &state);
-                        (void)fprintf(stderr, " account %d%s (pos %" PRId64 ", all %" PRId64 ")", tag,
-                                      key == NULL ? " gone" : "", state.pos, key_integer(key, "all", 0));
+                        (void)fprintf(stderr, " account %d%s (pos", tag, key == NULL ? " gone" : "");
+                        for (int p = 0; p < world->n_partitions; p++) {
+                                struct state state;
+
+                                if (state_of(world, key, tag, p, &state))
+                                        (void)fprintf(stderr, " %d:%" PRId64, p, state.pos);
+                        }
+                        (void)fprintf(stderr, ", all %" PRId64 ")", key_integer(key, "all", 0));
                 }
         }
         (void)fputc('\n', stderr);
@@ -475,6 +633,9 @@ void judge_executed(struct server *server, struct client *client)
         bool boards = false;
 
         say_touched(world, server, client);
+        if (is_shared(server) && !before->mode && client != NULL)
+                world_hit(world, before->mode_lost ? HIT_MODE_LOST : HIT_MODE);
+        before->mode = is_shared(server);
         for (unsigned i = 0; i < server->n_touched; i++) {
                 const int tag = server->touched[i];
 
@@ -488,11 +649,10 @@ void judge_executed(struct server *server, struct client *client)
                         }
                         boards = true;
                         if (client != NULL && key_of(server, "a:", names[tag]) == NULL)
-                                check_places(world, server, tag);
+                                for (int p = 0; p < world->n_partitions; p++)
+                                        check_places(world, server, tag, p);
                 } else if (tag >= TAG_GONE && tag < TAG_TOP) {
-                        for (int a = tag % 100; a < world->profile->n_accounts;
-                             a += world->profile->n_partitions)
-                                accounts |= UINT64_C(1) << a;
+                        accounts = ~UINT64_C(0); /* anybody may have left */
                 } else if (tag >= TAG_OWN && tag < TAG_GONE) {
                         const int p = tag - TAG_OWN;
                         const int64_t low = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
@@ -507,9 +667,8 @@ void judge_executed(struct server *server, struct client *client)
                                                    low, m);
                         }
                         before->low[p] = low;
-                        for (int a = p; reclaims(world, client, p) && a < world->profile->n_accounts;
-                             a += world->profile->n_partitions)
-                                forget_account(before, a);
+                        for (int a = 0; reclaims(world, client, p) && a < ACCOUNTS; a++)
+                                before->part[a][p].anew = true;
                         boards = true;
                 } else if (tag == TAG_TOP) {
                         boards = true;
@@ -532,7 +691,7 @@ void judge_executed(struct server *server, struct client *client)
                 if ((accounts & ~world->doubtful) >> a & 1)
                         check_account(world, server, a);
         if (boards && world->conf->boards_size > 0)
-                check_boards(world, server);
+                check_boards(world, server, false);
 }
 
 void judge_went_back(struct world *world, struct server *server)
@@ -546,8 +705,18 @@ void judge_went_back(struct world *world, struct server *server)
 
                 if (key != NULL && key->spoiled)
                         world->doubtful |= UINT64_C(1) << a; /* whatever was written since, it is again */
+                for (int p = 0; p < world->n_partitions; p++) {
+                        struct state state;
+
+                        if (!state_of(world, key, a, p, &state))
+                                continue;
+                        now->part[a][p].pos = state.pos;
+                        now->part[a][p].at = state.at;
+                }
         }
-        for (int p = 0; p < world->profile->n_partitions; p++)
+        now->mode_lost = now->mode && !is_shared(server);
+        now->mode = is_shared(server);
+        for (int p = 0; p < world->n_partitions; p++)
                 now->low[p] = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
 }
 
@@ -564,7 +733,7 @@ static void check_resident(struct world *world, struct node *node, struct partit
 
         if (account < 0)
                 world_fail(world, "memory: an unknown account is resident");
-        judged(world, account, end > p->next ? end : p->next, node->lane->now_ms, &score);
+        judged(world, account, p->id, end > p->next ? end : p->next, node->lane->now_ms, &score);
         /* An EXEC may have taken it out of those who left and failed to write its state: what follows is read again. */
         if (score.left && world->doubtful >> account & 1)
                 return;
@@ -640,13 +809,12 @@ void judge_end(struct world *world, const char *when)
         struct server *server = world->servers[world->primary];
 
         for (int a = 0; a < world->profile->n_accounts; a++) {
-                const int p = account_partition(world, a);
                 const struct key *key = key_of(server, "a:", names[a]);
                 struct story_score score;
 
                 check_account(world, server, a);
-                judged(world, a, world->n_log[p], world->wall_ms, &score);
-                if (score.left) {
+                judged_all(world, a, &score);
+                if (score.left && !score.counted) {
                         nobody_is_named(world, a);
                         continue;
                 }
@@ -663,7 +831,7 @@ void judge_end(struct world *world, const char *when)
                         world_fail(world, "next: %s, of account %d it has passed", when, a);
         }
         if (world->conf->boards_size > 0) {
-                check_boards(world, server);
+                check_boards(world, server, true);
                 compare_boards(world, when);
         }
 }
@@ -682,6 +850,7 @@ void judge_begin(struct world *world)
         memcpy(conf->windows, windows, conf->n_windows * sizeof *windows);
         conf->headline = world->profile->layout > 0 ? world->profile->layout - 1 : 0;
         conf->memory_limit_bytes = world->profile->memory;
+        memset(seen, 0, sizeof seen);
         for (int s = 0; s < 2; s++)
                 judge_went_back(world, world->servers[s]);
 }

@@ -136,7 +136,7 @@ static void node_reborn(struct node *node)
         world_hit(world, HIT_ALLOC);
         node_die(node);
         node_start(node);
-        for (int p = 0; p < world->profile->n_partitions; p++)
+        for (int p = 0; p < world->n_partitions; p++)
                 if (world->target[p] == node->number)
                         node_told(node, ORDER_ASSIGN, p);
 }
@@ -145,15 +145,18 @@ static void node_reborn(struct node *node)
 static void prejoin(struct node *node)
 {
         struct server *server = node->world->servers[node->world->primary];
-        const struct key *mode = server_key(server, "clout:mode", 10);
+        const struct key *mode;
 
         server->has_function = true;
+        if (node->world->profile->known)
+                server_do(server, "set clout:mode shared");
+        mode = server_key(server, "clout:mode", 10);
         node->shared.sums = mode != NULL && mode->value.at[0] == 's';
 }
 
 void node_start(struct node *node)
 {
-        static const uint32_t sources[PARTITIONS] = {1, 2};
+        static const uint32_t sources[PARTITIONS] = {1, 2, 3};
         struct world *world = node->world;
 
         node->life++;
@@ -172,7 +175,7 @@ void node_start(struct node *node)
         scoring_init(&node->shared.scoring, world->conf, world->policy);
         node->shared.f_version = world->policy->f_version;
         node->shared.sources = sources;
-        node->shared.n_partitions = world->profile->n_partitions;
+        node->shared.n_partitions = world->n_partitions;
         node->shared.telemetry = node->telemetry;
         node->shared.record_now = 0;
         for (int p = 0; p < PARTITIONS; p++)
@@ -277,7 +280,7 @@ void node_deliver(struct node *node)
 
 void node_hears(struct world *world, struct node *node)
 {
-        for (int p = 0; p < world->profile->n_partitions; p++) {
+        for (int p = 0; p < world->n_partitions; p++) {
                 if (world->target[p] == node->number && node->view[p] != VIEW_ASSIGNED) {
                         world_hit(world, node->view[p] == VIEW_REVOKED ? HIT_GIVEN_BACK : HIT_MOVED);
                         node_told(node, ORDER_ASSIGN, p);

@@ -37,7 +37,7 @@ static void make_duel(uint64_t *state, struct profile *profile)
         profile->boards = 0;
         profile->past = false;
         profile->n_deeds = 40 + (int)(draw(state) % (draw(state) % 2 == 0 ? 160 : 340));
-        for (int i = 0; i < N_DEEDS; i++)
+        for (int i = 0; i < DEED_GROW; i++)
                 profile->weight[i] = (uint8_t)(duel[i] + (draw(state) % 2 == 0 ? more[i] : 0));
         if (draw(state) % 2 == 0)
                 profile->weight[DEED_RUN] = 40; /* and not always command by command */
@@ -59,7 +59,7 @@ static void make_profile(uint64_t *state, struct profile *profile)
         profile->leavers = draw(state) % 5 == 0;
         profile->past = boards && draw(state) % 3 != 0;
         profile->n_deeds = 20 + (int)(draw(state) % (draw(state) % 4 == 0 ? 300 : 100));
-        for (int i = 0; i < N_DEEDS; i++) {
+        for (int i = 0; i < DEED_GROW; i++) {
                 const uint64_t what = draw(state) % 8;
 
                 profile->weight[i] = usual[i];
@@ -109,17 +109,39 @@ static void make_mood(uint64_t *state, struct profile *profile)
                 profile->weight[DEED_BACK] = 8;
 }
 
+/* Accounts of several sources: a topic that is not keyed, or keys that move when partitions are added.  Few accounts,
+ * many partitions, and claims between. */
+static void make_spread(uint64_t *state, struct profile *profile)
+{
+        const uint64_t how = draw(state) % 4;
+
+        profile->spread = how < 3;
+        profile->known = how == 0;
+        profile->n_partitions = how == 3 ? 1 + (int)(draw(state) % 2) : 2 + (int)(draw(state) % 2);
+        if (profile->n_accounts < 9)
+                profile->n_accounts = 1 + (int)(draw(state) % 2) + profile->n_partitions - 1;
+        if (how == 3 || draw(state) % 3 == 0)
+                profile->weight[DEED_GROW] = 4;
+        profile->weight[DEED_REBALANCE] = (uint8_t)(profile->weight[DEED_REBALANCE] + 3);
+        profile->weight[DEED_GIVE] = (uint8_t)(profile->weight[DEED_GIVE] + 5);
+        if (draw(state) % 2 == 0)
+                profile->weight[DEED_CRASH] = (uint8_t)(profile->weight[DEED_CRASH] + 3);
+        profile->weight[DEED_SPOIL] = 0;
+}
+
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
-        uint64_t state = mix(seed);
+        uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
         unsigned sum = 0;
         int was = 0, again = 0; /* a fault that comes twice, and when */
 
-        profile->seed = seed;
+        *profile = (struct profile){.seed = seed};
         make_profile(&state, profile);
         if (draw(&state) % 4 == 0)
                 make_duel(&state, profile);
         make_mood(&state, profile);
+        if (apart % 4 == 0)
+                make_spread(&apart, profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {

@@ -17,7 +17,7 @@ static struct story_event taken_back(const struct world *world, int account, uin
 {
         const int n = world->n_events_of[account], back = (int)(z % (uint64_t)(n < 3 ? n : 3));
         const int m = world->events_of[account][n - 1 - back].message;
-        struct story_event event = world->log[account_partition(world, account)][m]
+        struct story_event event = world->log[world->events_of[account][n - 1 - back].partition][m]
                                            .story.events[world->events_of[account][n - 1 - back].line];
 
         event.undo = event.kind < STORY_LEAVE;
@@ -68,7 +68,8 @@ void topic_append(struct world *world, int p, const struct story_event *events, 
                         add_text(world, message, "\n", 1);
                 add_text(world, message, line, (size_t)len);
                 message->story.events[i] = events[i];
-                CHECK(world->n_events_of[account] < MESSAGES);
+                CHECK(world->n_events_of[account] < PARTITIONS * MESSAGES);
+                world->events_of[account][world->n_events_of[account]].partition = (uint8_t)p;
                 world->events_of[account][world->n_events_of[account]].message = (uint8_t)world->n_log[p];
                 world->events_of[account][world->n_events_of[account]++].line = (uint8_t)i;
                 if (events[i].kind == STORY_LEAVE)
@@ -100,7 +101,8 @@ void topic_produce(struct world *world, unsigned arg)
         uint64_t z = mix(profile->seed ^ (uint64_t)arg << 32);
         struct story_event events[STORY_LINES];
         const int account = (int)(z % (uint64_t)profile->n_accounts);
-        const int p = account_partition(world, account);
+        const int p = profile->spread ? (int)(mix(z ^ 5) % (uint64_t)world->n_partitions)
+                                      : account_partition(world, account);
         int n = 1;
 
         z = mix(z);
@@ -115,7 +117,7 @@ void topic_produce(struct world *world, unsigned arg)
 
                 z = mix(z);
                 other = (int)(z % (uint64_t)profile->n_accounts);
-                if (z / 64 % 2 == 0 || account_partition(world, other) != p)
+                if (z / 64 % 2 == 0 || (!profile->spread && account_partition(world, other) != p))
                         other = account;
                 events[i] = random_event(world, mix(z), other);
         }

@@ -63,7 +63,7 @@ static bool partition_settled(const struct world *world, int p)
 
 static bool settled(const struct world *world)
 {
-        for (int p = 0; p < world->profile->n_partitions; p++)
+        for (int p = 0; p < world->n_partitions; p++)
                 if (!partition_settled(world, p))
                         return false;
         return true;
@@ -73,7 +73,7 @@ static void explain(const struct world *world, char *buf, size_t size)
 {
         size_t n = 0;
 
-        for (int p = 0; p < world->profile->n_partitions && n < size; p++) {
+        for (int p = 0; p < world->n_partitions && n < size; p++) {
                 const struct partition *part = node_partition(&world->nodes[world->target[p]], p);
 
                 if (part == NULL) {
@@ -106,7 +106,7 @@ static void settle(struct world *world, const char *when)
                 for (int n = 0; n < world->profile->n_nodes; n++) {
                         struct node *node = &world->nodes[n];
 
-                        for (int p = 0; p < world->profile->n_partitions; p++)
+                        for (int p = 0; p < world->n_partitions; p++)
                                 if (node->view[p] == VIEW_ASSIGNED)
                                         node_feed(node, p, 64);
                         node_letters(node);
@@ -161,7 +161,7 @@ static void mend_all(struct world *world)
                 node->clock_ms = 0;
                 node->connects_fail = node->seeks_fail = node->io_fails = 0;
                 node->heap.fail_at = 0;
-                for (int p = 0; p < world->profile->n_partitions; p++)
+                for (int p = 0; p < world->n_partitions; p++)
                         if (node->view[p] == VIEW_ASSIGNED && world->target[p] != n)
                                 node_told(node, ORDER_DROP, p);
                 node_hears(world, node);
@@ -215,6 +215,7 @@ static void begin(struct world *world, const struct profile *profile)
         world->mono_us = 1000000;
         world->primary = 0;
         world->n_conns = 0;
+        world->n_partitions = profile->n_partitions;
         world->n_branches = 0;
         world->n_spoiled = 0;
         world->doubtful = 0;

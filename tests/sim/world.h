@@ -19,7 +19,7 @@
 
 #define NODES      3
 #define SERVERS    2 /* the primary and its replica */
-#define PARTITIONS 2
+#define PARTITIONS 3
 #define ACCOUNTS   12
 #define MESSAGES   128
 #define CONNS      24
@@ -56,7 +56,8 @@
         X(CLOCK, 1, "a node's clock is wrong by up to 5 s")              \
         X(ALLOC, 1, "an allocation fails")                               \
         X(SEEK, 1, "the next seeks fail")                                \
-        X(LETTERS, 3, "dead letters are delivered")
+        X(LETTERS, 3, "dead letters are delivered")                      \
+        X(GROW, 0, "the topic gets another partition")
 
 enum deed_kind {
 #define DEED_NAME(name, weight, about) DEED_##name,
@@ -105,7 +106,12 @@ struct deed {
         X(SPOILED, "command refused by a key of another type")                 \
         X(REFUSED, "connect refused")                                          \
         X(IO, "read or write failed")                                          \
-        X(ALLOC, "allocation failed")
+        X(ALLOC, "allocation failed")                                          \
+        X(GREW, "partition added while running")                               \
+        X(SOURCES, "account with parts of several sources")                    \
+        X(MODE, "mode changed to shared while running")                        \
+        X(MODE_LOST, "mode lost with a roll-back, set again")                  \
+        X(ONE_PART, "account of several parts showed one for a while")
 
 enum hit {
 #define HIT_NAME(name, about) HIT_##name,
@@ -119,6 +125,8 @@ struct profile {
         int n_nodes, n_partitions, n_accounts, layout;
         int64_t boards, memory;
         bool leavers; /* people come and go */
+        bool spread;  /* the topic is not keyed: an account is fed from every partition */
+        bool known;   /* and the daemons are told so */
         bool past;    /* everybody was there before, then the boards were switched on */
         bool skewed;  /* clocks differ from the first moment on */
         bool edgy;    /* what moves time leads to just about the moment at which a score falls */
@@ -196,12 +204,13 @@ struct world {
         int n_log[PARTITIONS];
         uint64_t letter_sent[PARTITIONS][MESSAGES / 64];
         struct {
-                uint8_t message, line;
-        } events_of[ACCOUNTS][MESSAGES];
+                uint8_t partition, message, line;
+        } events_of[ACCOUNTS][PARTITIONS * MESSAGES];
         int n_events_of[ACCOUNTS];
         char *text; /* of the messages */
         size_t text_used;
 
+        int n_partitions;       /* by now */
         int target[PARTITIONS]; /* who has it by the group */
         int64_t committed[PARTITIONS];
 
@@ -226,9 +235,10 @@ static inline void world_hit(struct world *world, enum hit hit)
         world->hits |= UINT64_C(1) << hit;
 }
 
+/* Where its events go, if the topic is keyed. */
 static inline int account_partition(const struct world *world, int account)
 {
-        return account % world->profile->n_partitions;
+        return account % world->n_partitions;
 }
 
 static inline uint64_t mix(uint64_t z)
