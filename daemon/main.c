@@ -6,6 +6,7 @@
 #include "cloutd/kafka.h"
 #include "cloutd/policy.h"
 #include "cloutd/telemetry.h"
+#include "malloc_conf.h"
 #include <argp.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -18,13 +19,8 @@
 #endif
 
 #ifdef CLOUTD_HAVE_JEMALLOC
-/* librdkafka allocates each message in one thread and frees it in another.  Deep thread caches and few arenas
- * take that from 341 to 213 ns a message (docs/performance.md); memory goes back to the system after half a
- * minute. */
 extern const char *malloc_conf;
-const char *malloc_conf =
-        "narenas:2,tcache_nslots_small_max:2000,lg_tcache_nslots_mul:4,dirty_decay_ms:30000,"
-        "muzzy_decay_ms:0,background_thread:false";
+const char *malloc_conf = MALLOC_CONF;
 #endif
 
 const char *argp_program_version = "cloutd " CLOUTD_VERSION;

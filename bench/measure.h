@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* measure.h - what every bench does: draw from a seed, read a clock, say what came out.
+ *
+ * A table is for people; the last line, "figures: {...}", is for bench/run, which knows the goals. */
+#ifndef CLOUTD_MEASURE_H
+#define CLOUTD_MEASURE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* splitmix64 */
+static inline uint64_t random_next(uint64_t *state)
+{
+        uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        return z ^ (z >> 31);
+}
+
+/* A rank 0..n-1 by Zipf's law with @exponent (not 1), from the continuous law's inverse: the first ranks are a
+ * little off, the tail, which is what caches feel, is right. */
+uint32_t random_zipf(uint64_t *state, size_t n, double exponent);
+
+double wall_ns(void);
+double thread_cpu_ns(void);  /* of the calling thread */
+double process_cpu_ns(void); /* of all threads */
+double peak_rss_bytes(void);
+
+struct spread {
+        double min, median, p99, max;
+};
+/* Of @n values, which it sorts. */
+struct spread spread_of(double *values, size_t n);
+/* The value below which @share of @n sorted ones lie. */
+double quantile(const double *sorted, size_t n, double share);
+
+void print_machine(void);
+
+/* Remember a figure; its name is formatted. */
+__attribute__((format(printf, 2, 3))) void figure(double value, const char *name, ...);
+/* All of them, as the last line of stdout. */
+void print_figures(void);
+
+#endif

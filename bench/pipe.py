@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pipe.py - from Kafka to Redis: cloutd, the floor below it, and its naive rival, on one topic and in turns.
+
+    with Pipe(folder) as pipe: figures = compare(pipe, events=2_000_000, accounts=1_000_000, rounds=5)
+
+A real Kafka and a real Redis, as the integration tests start them.  Every contender reads the same topic from its beginning to
+its end; Redis is empty each time.  CPU time is a whole process's, its start included.  A figure that was measured several
+times is a list, in the order of the rounds: a ratio of two contenders is one of each round.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "integration"))
+os.environ.setdefault("CLOUTD_BUILD", str(ROOT / "build" / "release"))
+
+import harness  # noqa: E402  the build's folder is named before
+from oracle import Window  # noqa: E402
+from policies import DAY, HOUR  # noqa: E402
+
+PROGRAMS = harness.BUILD / "bench"
+WINDOWS = [Window("24h", DAY, HOUR), Window("30d", 30 * DAY, DAY), Window("90d", 90 * DAY, DAY)]
+SAMPLE_S = 0.05
+
+
+class Pipe:
+    """A Kafka; on it one world (topic, Redis, configuration) after another."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.kafka = harness.Kafka(self.folder / "kafka")
+        self.worlds = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for world in self.worlds:
+            world.close()
+        self.kafka.stop()
+
+    def world(self, **changes):
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        options = {"partitions": 4, "lanes": 2, "windows": WINDOWS, "headline": "30d", "clock": "wall",
+                   "flush_interval": "1s", **changes}
+        self.worlds.append(harness.World(self.kafka, folder, **options))
+        return self.worlds[-1]
+
+
+def generator(world, **options):
+    """clout-gen's command line."""
+    return [PROGRAMS / "clout-gen", "-b", world.kafka.brokers, "--topic", world.topic, "--partitions", "0", "--seed", "7",
+            *(text for name, value in options.items() for text in ("--" + name.replace("_", "-"), str(value)))]
+
+
+def fill(world, events, accounts, **options):
+    subprocess.run(generator(world, events=events, accounts=accounts, **options), check=True, stderr=subprocess.DEVNULL)
+
+
+def figures_of(output):
+    """What a program of bench/ says in its last line."""
+    line = next((line for line in reversed(output.splitlines()) if line.startswith("figures: ")), None)
+    assert line is not None, output
+    return json.loads(line[len("figures: "):])
+
+
+# ---- what a process costs ----
+
+
+def children_cpu_s():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def threads_cpu_s(pid):
+    """By the thread's name, those of one name together."""
+    ticks = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue  # it has ended
+        fields = rest.split()
+        ticks[name] = ticks.get(name, 0) + int(fields[11]) + int(fields[12])
+    return {name: n / os.sysconf("SC_CLK_TCK") for name, n in ticks.items()}
+
+
+class Watch:
+    """Looks at a process until it ends: its peak memory, its threads' CPU time, its memory over time."""
+
+    def __init__(self, process):
+        self.process, self.began = process, time.monotonic()
+        self.peak_kib, self.threads, self.samples = 0, {}, []
+
+    def until_end(self, seconds=1800):
+        while self.process.poll() is None:
+            assert time.monotonic() < self.began + seconds, f"{self.process.args[0]} does not end"
+            try:
+                status = Path(f"/proc/{self.process.pid}/status").read_text()
+                self.threads = threads_cpu_s(self.process.pid) or self.threads
+            except OSError:
+                continue
+            peak, now = (next((int(line.split()[1]) for line in status.splitlines() if line.startswith(name)), 0)
+                         for name in ("VmHWM", "VmRSS"))
+            self.peak_kib = max(self.peak_kib, peak)
+            self.samples.append((round(time.monotonic() - self.began, 3), now))
+            time.sleep(SAMPLE_S)
+
+
+def run_program(world, *arguments):
+    process = subprocess.Popen([PROGRAMS / arguments[0], *arguments[1:]], stdout=subprocess.PIPE, text=True)
+    watch = Watch(process)
+    watch.until_end()
+    output = process.stdout.read()
+    assert process.returncode == 0, f"{arguments[0]}: {process.returncode}"
+    return watch, figures_of(output)
+
+
+def run_floor(world):
+    return run_program(world, "floor", world.kafka.brokers, world.topic)
+
+
+def run_naive(world):
+    return run_program(world, "naive", world.kafka.brokers, world.topic, world.redis.socket, world.prefix)
+
+
+def run_cloutd(world):
+    run_cloutd.count += 1
+    daemon = world.daemon("--until-end", kafka={**world.config["kafka"], "group": f"bench-{run_cloutd.count}"})
+    while not daemon.had_partitions():
+        assert daemon.process.poll() is None, daemon.log_tail()
+        time.sleep(0.002)
+    began = time.monotonic()
+    watch = Watch(daemon.process)
+    watch.until_end()
+    seconds = time.monotonic() - began
+    assert daemon.wait() == 0, daemon.log_tail()
+    stopped = next(line for line in daemon.log().splitlines() if " msg=stopped " in line)
+    said = dict(word.split("=", 1) for word in stopped.split() if "=" in word)
+    return watch, {"events": int(said["messages"]), "seconds": seconds, "account_writes": int(said["account_writes"])}
+
+
+run_cloutd.count = 0
+CONTENDERS = {"floor": run_floor, "cloutd": run_cloutd, "naive": run_naive}
+
+
+def measure(world, name):
+    """One run of a contender, as figures; and who has how many points of all time."""
+    world.redis.restart_empty()
+    cpu_before, redis_before = children_cpu_s(), world.redis.client.info()
+    watch, said = CONTENDERS[name](world)
+    cpu_s, redis = children_cpu_s() - cpu_before, world.redis.client.info()
+    redis_cpu_s = sum(redis[field] - redis_before[field] for field in ("used_cpu_user", "used_cpu_sys"))
+    events, writes = said["events"], said.get("account_writes")
+    figures = {"events_per_s": events / said["seconds"], "cpu_ns": cpu_s / events * 1e9, "peak_rss_mib": watch.peak_kib / 1024}
+    figures.update({f"cpu_ns_of.{thread}": cpu / events * 1e9 for thread, cpu in watch.threads.items()
+                    if cpu / events * 1e9 >= 1})
+    if writes:
+        figures.update({
+            "account_writes": writes, "redis_cpu_ns": redis_cpu_s / events * 1e9,
+            "redis_cpu_ns_per_write": redis_cpu_s / writes * 1e9,
+            "redis_bytes_in": (redis["total_net_input_bytes"] - redis_before["total_net_input_bytes"]) / events,
+            "redis_memory_mib": redis["used_memory"] / 2**20})
+    return figures, points_of_all_time(world) if writes else None
+
+
+def points_of_all_time(world):
+    head = f"{world.prefix}a:".encode()
+    keys = list(world.redis.client.scan_iter(match=head + b"*", count=10_000))
+    points = {}
+    for i in range(0, len(keys), 10_000):
+        pipeline = world.redis.client.pipeline(transaction=False)
+        for key in keys[i:i + 10_000]:
+            pipeline.hget(key, "all")
+        points.update(zip(keys[i:i + 10_000], map(int, pipeline.execute())))
+    return points
+
+
+def compare(pipe, events, accounts, rounds, say=print):
+    """{figure: one value for each round}"""
+    missing = [name for name in ("floor", "naive") if not (PROGRAMS / name).exists()]
+    names = [name for name in CONTENDERS if name not in missing]
+    for name in missing:
+        say(f"LEFT OUT: bench/{name} is not built (its library is missing): there is no comparison with it")
+    world = pipe.world()
+    fill(world, events, accounts)
+    rows = []
+    for number in range(rounds):
+        row, answers = {}, {}
+        for name in names if number % 2 == 0 else names[::-1]:
+            figures, answer = measure(world, name)
+            row.update({f"{name}.{figure}": value for figure, value in figures.items()})
+            if answer is not None:
+                answers[name] = answer
+            say(f"  {name:7} {figures['events_per_s']:11,.0f} events/s  {figures['cpu_ns']:7,.0f} ns of CPU an event"
+                + (f"  Redis {figures['redis_cpu_ns']:6,.0f} ns" if "redis_cpu_ns" in figures else ""))
+        assert "naive" not in answers or answers["naive"] == answers["cloutd"], "cloutd and the naive rival disagree"
+        row.update(ratios(row))
+        rows.append(row)
+    return {figure: [row[figure] for row in rows if figure in row] for figure in rows[0]}
+
+
+def ratios(row):
+    ratio = {}
+    for rival in ("floor", "naive"):
+        if f"{rival}.cpu_ns" in row:
+            ratio[f"cpu_to_{rival}"] = row["cloutd.cpu_ns"] / row[f"{rival}.cpu_ns"]
+            ratio[f"rate_to_{rival}"] = row["cloutd.events_per_s"] / row[f"{rival}.events_per_s"]
+    return ratio
