@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""live.py - a feed that keeps coming: which rate holds, and how soon is an event's score in Redis?
+
+    live = Live(pipe, accounts, events)    a daemon that has read so much, and waits for more
+    sustained(live, seconds, say)          the highest rate at which the lag does not grow
+    latency(live, rate, seconds)           from produce to readable, beside a feed of that rate
+    hold(live, rate, seconds, say)         one rate, and what it costs generator, Kafka, cloutd and Redis
+
+All of it, generator and Kafka included, on this machine.  The lag is the log's end less `low`, the position up to which Redis
+has everything.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pipe as pipes
+from pipe import harness
+
+SAMPLE_S = 0.5
+GREW_S = 0.25   # more events than come in this time: the lag grows
+KEPT_UP = 0.97  # of the rate that was asked for: less, and it is the generator or Kafka that does not hold it
+
+
+def cpu_s(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Live:
+    """A daemon that has read @events of @accounts, and waits for more."""
+
+    def __init__(self, pipe, accounts, events, **changes):
+        self.accounts = accounts
+        self.world = pipe.world(**changes)
+        pipes.fill(self.world, events, accounts)
+        self.daemon = self.world.daemon()
+        harness.wait_for(lambda: self.lag() == 0, 600, "the daemon has caught up", every=0.5)
+        self.processes = {"cloutd": self.daemon.process.pid, "redis": self.world.redis.process.pid,
+                          "kafka": int((pipe.kafka.folder / "kafka" / "pid").read_text())}
+
+    def close(self):
+        assert self.daemon.terminate(60) == 0, self.daemon.log_tail()
+
+    def sent(self):
+        return sum(self.world.kafka.ends(self.world.topic).values())
+
+    def lag(self):
+        return self.sent() - sum(self.world.low().values())
+
+    @contextlib.contextmanager
+    def feed(self, rate):
+        """Events at this rate, until the end of the block."""
+        generator = subprocess.Popen(pipes.generator(self.world, rate=rate, accounts=self.accounts),
+                                     stderr=subprocess.PIPE, text=True)
+        try:
+            yield generator
+        finally:
+            generator.send_signal(signal.SIGINT)
+            generator.stderr.read()
+            generator.wait(60)
+
+    def hold(self, rate, seconds):
+        """Whether it held, with what it cost."""
+        before, before_sent = {name: cpu_s(pid) for name, pid in self.processes.items()}, self.sent()
+        with self.feed(rate) as generator:
+            samples, began = [], time.monotonic()
+            while time.monotonic() < began + seconds:
+                time.sleep(SAMPLE_S)
+                samples.append((time.monotonic() - began, self.lag()))
+            spent = time.monotonic() - began
+            cost = {name: (cpu_s(pid) - before[name]) / spent for name, pid in self.processes.items()}
+            cost["generator"] = cpu_s(generator.pid) / spent
+            sent = self.sent()
+        # Each flush takes the lag down to almost nothing again: the low points of a while are what must not rise.
+        quarter = len(samples) // 4
+        early, late = (min(lag for _, lag in part) for part in (samples[quarter:2 * quarter], samples[-quarter:]))
+        harness.wait_for(lambda: self.lag() == 0, 600, "the daemon has caught up", every=0.5)
+        return {"grew_by": late - early, "lag": samples, "cores": cost, "came_per_s": (sent - before_sent) / spent}
+
+
+def hold(live, rate, seconds, say):
+    run = live.hold(rate, seconds)
+    came = run["came_per_s"]
+    held = run["grew_by"] <= GREW_S * rate and came >= KEPT_UP * rate
+    say(f"  {rate:9,.0f} events/s {'held' if held else 'did not hold'}: {came:,.0f}/s came, the lag grew by {run['grew_by']:,}; "
+        "cores: " + ", ".join(f"{name} {n:.2f}" for name, n in run["cores"].items()))
+    return held, run
+
+
+def sustained(live, seconds, say, start=100_000, steps=5):
+    """By doubling or halving until it turns, then by halving the gap."""
+    good, bad, rate = 0, None, start
+    for _ in range(steps):
+        held, _ = hold(live, rate, seconds, say)
+        good, bad = (rate, bad) if held else (good, rate)
+        rate = (good + bad) / 2 if good and bad else rate * 2 if held else rate / 2
+    return good
+
+
+def latency(live, rate, seconds, probes=200):
+    """Of @probes events a second beside the feed."""
+    world = live.world
+    with live.feed(rate):
+        done = subprocess.run([pipes.PROGRAMS / "probe", world.kafka.brokers, world.topic, world.redis.socket, world.prefix,
+                               str(probes), str(seconds)], stdout=subprocess.PIPE, text=True, check=True)
+    figures = pipes.figures_of(done.stdout)
+    assert figures["lost"] == 0, f"{figures['lost']} events never became readable, or too late"
+    return figures
