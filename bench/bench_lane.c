@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench_lane.c - what do an event and an account cost the daemon's own thread, from a message in memory to Redis?
+ *
+ *      bench_lane [--accounts N] [--events N] [--rounds N] [--windows YAML]
+ *      bench_lane --days N [--accounts N]
+ *
+ * A real lane on one partition and a redis-server of its own, without librdkafka and threads.  A round hands EVENTS events
+ * to the lane (accounts by Zipf's law, 1.05), a thousand at a time as the daemon does, then steps until Redis has all of
+ * them; five minutes pass between two rounds.  Even rounds hand the events over one by one instead, which leaves the lane
+ * nothing to fetch ahead: the difference is what its batches are worth.  CPU time of the thread, the making of the events
+ * left out; the first two rounds, in which accounts are new, warm up.  At the end the points in Redis are compared with
+ * what was handed over.
+ *
+ * With --days: one event an account and day in the mean, nothing is written; how much memory does an account take then?
+ *
+ * bench/instructions.py runs it under callgrind, for figures that no other work on the machine can change: there is no
+ * clock in it but the one it turns itself, and the boards, whose rules look at Redis once a second, are off. */
+#include "../daemon/lane_internal.h"
+#include "../daemon/shared.h"
+#include "../tests/support/redis_server.h"
+#include "cloutd/policy.h"
+#include "measure.h"
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define AT_ONCE    1000
+#define EVENT_MAX  200 /* bytes, more than any event made here has */
+#define START_MS   INT64_C(1718000000000)
+#define MINUTE_MS  INT64_C(60000)
+#define DAY_MS     INT64_C(86400000)
+#define STEP_US    INT64_C(5000)
+#define STEPS_MAX  10000000
+#define ROUNDS_MAX 64
+#define FOLLOWERS  9000 /* of every actor: all events of a type earn the same */
+#define CHECK_MAX  20000
+
+static const char *const types[] = {"retweet", "reply", "follow", "mention"};
+static const int points[] = {10, 10, 1, 0};
+
+static struct {
+        uint32_t n_accounts;
+        size_t n_events, n_rounds, n_days;
+        const char *windows;
+} options = {100000, 1000000, 10, 0,
+             "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]"};
+
+static struct {
+        char folder[64], socket[96];
+        pid_t server;
+        redisContext *redis;
+        struct conf *conf;
+        struct policy *policy;
+        struct telemetry *telemetry;
+        struct lane_shared shared;
+        struct lane *lane;
+        bool claimed;
+        wall_ms_t wall_ms;
+        mono_us_t mono_us;
+        int64_t offset;
+        uint64_t random, token_random;
+        int64_t *all; /* what each account's points must be */
+        char text[AT_ONCE][EVENT_MAX];
+        struct log_record records[AT_ONCE];
+} b;
+
+/* ---- the world that the lane sees ---- */
+
+static bool env_seek(void *ctx, int32_t partition, int64_t offset)
+{
+        (void)ctx;
+        (void)partition;
+        (void)offset;
+        return true;
+}
+
+static void env_answer(void *ctx, const struct answer *answer)
+{
+        (void)ctx;
+        b.claimed = b.claimed || answer->kind == ANSWER_CLAIMED;
+}
+
+static bool env_log_bounds(void *ctx, int32_t partition, int64_t *ret_begin, int64_t *ret_end)
+{
+        (void)ctx;
+        (void)partition;
+        *ret_begin = 0;
+        *ret_end = b.offset;
+        return true;
+}
+
+static int64_t env_end_offset(void *ctx, int32_t partition)
+{
+        (void)ctx;
+        (void)partition;
+        return -1;
+}
+
+static void env_reject(void *ctx, const struct log_record *record, unsigned slot, const char *line,
+                       size_t len, uint64_t line_number, enum reject reason)
+{
+        (void)ctx;
+        (void)record;
+        (void)slot;
+        (void)line_number;
+        (void)fprintf(stderr, "%.*s: %s\n", (int)len, line, reject_text(reason));
+        exit(1);
+}
+
+static int64_t env_letters_pending(void *ctx, int32_t partition, unsigned slot)
+{
+        (void)ctx;
+        (void)partition;
+        (void)slot;
+        return 0;
+}
+
+static bool env_letters_full(void *ctx)
+{
+        (void)ctx;
+        return false;
+}
+
+static void env_random(void *ctx, void *bytes, size_t len)
+{
+        uint8_t *at = bytes;
+
+        (void)ctx;
+        while (len-- > 0)
+                *at++ = (uint8_t)random_next(&b.token_random);
+}
+
+static struct redis_link *env_link_new(void *ctx)
+{
+        (void)ctx;
+        return redis_link_new(b.conf);
+}
+
+static const struct lane_env env = {.seek = env_seek,
+                                    .answer = env_answer,
+                                    .log_bounds = env_log_bounds,
+                                    .end_offset = env_end_offset,
+                                    .reject = env_reject,
+                                    .letters_pending = env_letters_pending,
+                                    .letters_full = env_letters_full,
+                                    .random = env_random,
+                                    .link_new = env_link_new};
+
+/* ---- start and end ---- */
+
+static void must(enum cloutd_err err, const struct errmsg *why)
+{
+        if (err == CLOUTD_OK)
+                return;
+        (void)fprintf(stderr, "bench_lane: %s\n", why->text);
+        exit(cloutd_err_exit_status(err));
+}
+
+static void load_conf(void)
+{
+        struct errmsg why = {""};
+        char path[128];
+        FILE *file;
+
+        (void)snprintf(path, sizeof path, "%s/cloutd.yaml", b.folder);
+        file = fopen(path, "we");
+        CHECK(file != NULL);
+        (void)fprintf(file,
+                      "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\nredis: {address: 'unix:%s'}\n"
+                      "policy: '" PROJECT_SOURCE_DIR "/conf/policies/kred.yaml'\nwindows: %s\nheadline: all\n"
+                      "boards: {size: 0}\nflush_interval: 1ms\nlanes: 1\nhttp: ''\nmemory_limit: 1024GiB\n",
+                      b.socket, options.windows);
+        CHECK(fclose(file) == 0);
+        must(conf_load(path, &b.conf, &why), &why);
+        must(policy_load(b.conf->policy_path, b.conf, &b.policy, &why), &why);
+}
+
+static void step(void)
+{
+        struct pollfd fds[2];
+        size_t n;
+
+        b.mono_us += STEP_US;
+        (void)lane_step(b.lane, b.wall_ms, b.mono_us);
+        n = lane_poll_fds(b.lane, fds);
+        if (n > 0 && (b.lane->pipeline.under_way || b.lane->link->state == LINK_CONNECTING))
+                (void)poll(fds, n, 1000);
+}
+
+static void open_lane(void)
+{
+        static const uint32_t source = 1;
+
+        log_set_level(LOG_LEVEL_ERROR);
+        strcpy(b.folder, "/tmp/cloutd-bench-XXXXXX");
+        CHECK(mkdtemp(b.folder) != NULL);
+        (void)snprintf(b.socket, sizeof b.socket, "%s/redis.sock", b.folder);
+        b.redis = redis_server_start(b.folder, b.socket, &b.server);
+        CHECK(b.redis != NULL);
+        load_conf();
+        freeReplyObject(redisCommand(b.redis, "FUNCTION LOAD REPLACE %s", shared_function()));
+        b.telemetry = telemetry_new(b.conf, 1, 1);
+        CHECK(b.telemetry != NULL);
+        b.shared.conf = b.conf;
+        b.shared.policy = b.policy;
+        scoring_init(&b.shared.scoring, b.conf, b.policy);
+        b.shared.f_version = b.policy->f_version;
+        b.shared.sources = &source;
+        b.shared.telemetry = b.telemetry;
+        b.wall_ms = START_MS;
+        b.mono_us = 1000000;
+        b.lane = lane_new(&b.shared, &env, 0);
+        b.all = calloc(options.n_accounts, sizeof *b.all);
+        CHECK(b.lane != NULL && b.all != NULL);
+        lane_order(b.lane, &(struct order){ORDER_ASSIGN, 0, 0}, b.mono_us);
+        for (int i = 0; i < STEPS_MAX && !b.claimed; i++)
+                step();
+        CHECK(b.claimed);
+}
+
+static void close_lane(void)
+{
+        static const char *const files[] = {"cloutd.yaml", "redis.sock", "redis.log"};
+        char path[128];
+
+        (void)lane_free(b.lane);
+        (void)telemetry_free(b.telemetry);
+        (void)policy_free(b.policy);
+        (void)conf_free(b.conf);
+        redisFree(b.redis);
+        redis_server_stop(b.server);
+        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+                (void)snprintf(path, sizeof path, "%s/%s", b.folder, files[i]);
+                (void)unlink(path);
+        }
+        (void)rmdir(b.folder);
+        free(b.all);
+}
+
+/* ---- events ---- */
+
+static void make_event(size_t i, uint32_t account)
+{
+        const size_t type = random_next(&b.random) % 4;
+        const int len =
+                snprintf(b.text[i], EVENT_MAX,
+                         "{\"id\":\"%016" PRIx64 "\",\"type\":\"%s\",\"actor\":\"user_%" PRIu64
+                         "\",\"actor_followers\":%d,\"target\":\"user_%" PRIu32 "\",\"ts\":%" PRId64 "}",
+                         random_next(&b.random), types[type], 10000000 + random_next(&b.random) % 1000000,
+                         FOLLOWERS, account, b.wall_ms - (wall_ms_t)(random_next(&b.random) % 1000));
+
+        b.all[account] += points[type];
+        b.records[i] = (struct log_record){
+                .offset = b.offset++, .time_ms = b.wall_ms, .value = b.text[i], .value_len = (size_t)len};
+}
+
+/* Popular accounts are not neighbours: ranks are spread over the numbers. */
+static uint32_t popular_account(void)
+{
+        return (uint32_t)((uint64_t)random_zipf(&b.random, options.n_accounts, 1.05) * 2654435761u %
+                          options.n_accounts);
+}
+
+/* Hand over what lies in the records; CPU time in ns. */
+static double hand_over(size_t n, bool singly)
+{
+        const double before = thread_cpu_ns();
+
+        if (!singly)
+                lane_records(b.lane, b.records, n, b.wall_ms, b.mono_us);
+        for (size_t i = 0; singly && i < n; i++)
+                lane_records(b.lane, &b.records[i], 1, b.wall_ms, b.mono_us);
+        return thread_cpu_ns() - before;
+}
+
+/* Step until Redis has everything; CPU time in ns, without what sleeps. */
+static double write_all(void)
+{
+        const struct partition *p = lane_partition(b.lane, 0);
+        const double before = thread_cpu_ns();
+        int steps = 0;
+
+        do {
+                step();
+                CHECK(steps++ < STEPS_MAX);
+        } while (p->next != b.offset || !partition_saved(p) || !due_idle(p));
+        return thread_cpu_ns() - before;
+}
+
+static void check_redis(void)
+{
+        const uint32_t stride = options.n_accounts / CHECK_MAX + 1;
+
+        for (uint32_t account = 0; account < options.n_accounts; account += stride) {
+                redisReply *reply = redisCommand(b.redis, "HGET clout:a:user_%u all", account);
+                const long long got = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : 0;
+
+                if (got != b.all[account]) {
+                        (void)fprintf(stderr, "bench_lane: user_%u has %lld points instead of %" PRId64 "\n",
+                                      account, got, b.all[account]);
+                        exit(1);
+                }
+                freeReplyObject(reply);
+        }
+}
+
+/* ---- what is measured ---- */
+
+static void bench_rounds(void)
+{
+        enum { BATCHES, SINGLY, WRITE, ROWS };
+        static const char *const names[ROWS] = {"an event, in batches", "an event, one by one",
+                                                "an account, written"};
+        static const char *const figure_names[ROWS] = {"event", "event_singly", "write"};
+        double ns[ROWS][ROUNDS_MAX];
+        size_t n[ROWS] = {0};
+
+        CHECK(options.n_rounds <= ROUNDS_MAX);
+        for (size_t round = 0; round < options.n_rounds + 2; round++) {
+                const bool singly = round % 2 == 1;
+                const uint64_t writes = telemetry_sum(b.telemetry, LANE_WRITES);
+                double count_ns = 0, write_ns;
+                uint64_t n_writes;
+
+                for (size_t done = 0; done < options.n_events; done += AT_ONCE) {
+                        for (size_t i = 0; i < AT_ONCE; i++)
+                                make_event(i, popular_account());
+                        count_ns += hand_over(AT_ONCE, singly);
+                }
+                write_ns = write_all();
+                n_writes = telemetry_sum(b.telemetry, LANE_WRITES) - writes;
+                b.wall_ms += 5 * MINUTE_MS;
+                if (round < 2)
+                        continue;
+                ns[singly][n[singly]++] = count_ns / (double)options.n_events;
+                ns[WRITE][n[WRITE]++] = write_ns / (double)n_writes;
+        }
+        check_redis();
+        (void)printf("%-24s %8s %8s %8s   ns of CPU\n", "", "least", "median", "most");
+        for (size_t row = 0; row < ROWS; row++) {
+                const struct spread s = spread_of(ns[row], n[row]);
+
+                (void)printf("%-24s %8.1f %8.1f %8.1f\n", names[row], s.min, s.median, s.max);
+                figure(s.median, "%s_ns", figure_names[row]);
+        }
+}
+
+static double resident_bytes(void)
+{
+        long long pages = 0;
+        FILE *statm = fopen("/proc/self/statm", "re");
+
+        CHECK(statm != NULL &&
+              fscanf(statm, "%*d %lld", &pages) == 1); /* NOLINT(cert-err34-c): the kernel's */
+        (void)fclose(statm);                           /* only read */
+        return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+/* Accounts drawn evenly, so that the number a day is Poisson's. */
+static void bench_days(void)
+{
+        const double before = resident_bytes();
+        double ns = 0, n_resident, bytes;
+
+        for (size_t day = 0; day < options.n_days; day++, b.wall_ms += DAY_MS)
+                for (size_t done = 0; done < options.n_accounts; done += AT_ONCE) {
+                        for (size_t i = 0; i < AT_ONCE; i++)
+                                make_event(i, (uint32_t)(random_next(&b.random) % options.n_accounts));
+                        ns += hand_over(AT_ONCE, false);
+                }
+        /* as in any round: what it says of itself */
+        (void)lane_step(b.lane, b.wall_ms, b.mono_us);
+        n_resident = (double)table_count(lane_partition(b.lane, 0)->table);
+        bytes = (double)atomic_load(&b.telemetry->lanes[0].memory_bytes);
+        (void)printf("%.0f accounts, %zu days: %.1f bytes each by its own books, %.1f by the system's; an "
+                     "event took %.0f ns\n",
+                     n_resident, options.n_days, bytes / n_resident, (resident_bytes() - before) / n_resident,
+                     ns / (double)options.n_days / (double)options.n_accounts);
+        figure(bytes / n_resident, "account_bytes_booked");
+        figure((resident_bytes() - before) / n_resident, "account_bytes");
+}
+
+static size_t number_of(const char *text)
+{
+        char *end;
+        const size_t n = strtoul(text, &end, 10);
+
+        if (*end == '\0' && n > 0)
+                return n;
+        (void)fprintf(stderr, "bench_lane: '%s' is not a number\n", text);
+        exit(64);
+}
+
+int main(int argc, char **argv)
+{
+        static const struct option long_options[] = {
+                {"accounts", required_argument, NULL, 'a'}, {"events", required_argument, NULL, 'e'},
+                {"rounds", required_argument, NULL, 'r'},   {"days", required_argument, NULL, 'd'},
+                {"windows", required_argument, NULL, 'w'},  {0}};
+        int option;
+
+        while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+                switch (option) {
+                case 'a': options.n_accounts = (uint32_t)number_of(optarg); break;
+                case 'e': options.n_events = number_of(optarg) / AT_ONCE * AT_ONCE; break;
+                case 'r': options.n_rounds = number_of(optarg); break;
+                case 'd': options.n_days = number_of(optarg); break;
+                case 'w': options.windows = optarg; break;
+                default: return 64;
+                }
+        print_machine();
+        open_lane();
+        if (options.n_days > 0)
+                bench_days();
+        else
+                bench_rounds();
+        print_figures();
+        close_lane();
+        return 0;
+}
