@@ -32,14 +32,10 @@ static void link_close(struct redis_link *base)
 
         if (link->context != NULL)
                 redisFree(link->context);
-        if (base->reader != NULL)
-                redisReaderFree(base->reader);
         link->context = NULL;
-        base->reader = NULL;
-        base->state = LINK_DOWN;
         link->connected = false;
         link->out.len = link->out_sent = 0;
-        arena_reset(base->arena);
+        redis_link_end(base);
 }
 
 static enum link_state link_broken(struct redis_link *base, const char *why)
@@ -66,8 +62,7 @@ static void link_connect(struct redis_link *base, mono_us_t now)
         link->context = conf->redis.unix_path != NULL
                                 ? redisConnectUnixNonBlock(conf->redis.unix_path)
                                 : redisConnectNonBlock(conf->redis.host, conf->redis.port);
-        base->reader = reply_reader_new(base->arena);
-        if (link->context == NULL || base->reader == NULL) {
+        if (!redis_link_begin(base) || link->context == NULL) {
                 (void)link_broken(base, "out of memory");
                 return;
         }
@@ -78,7 +73,6 @@ static void link_connect(struct redis_link *base, mono_us_t now)
                 (void)link_broken(base, why);
                 return;
         }
-        base->state = LINK_CONNECTING;
         base->unfit = false;
         link->give_up_us = now + CONNECT_TIMEOUT_US;
         link->awaited = conf->redis_password != NULL ? GREETING_AUTH : GREETING_INFO;
@@ -251,6 +245,23 @@ struct redis_link *redis_link_free(struct redis_link *link)
         if (link != NULL)
                 link->ops->free(link);
         return NULL;
+}
+
+bool redis_link_begin(struct redis_link *link)
+{
+        link->reader = reply_reader_new(link->arena);
+        link->state = LINK_CONNECTING;
+        return link->reader != NULL;
+}
+
+void redis_link_end(struct redis_link *link)
+{
+        if (link->reader != NULL)
+                redisReaderFree(link->reader);
+        link->reader = NULL;
+        link->state = LINK_DOWN;
+        if (link->arena != NULL)
+                arena_reset(link->arena);
 }
 
 struct reply *redis_link_reply(struct redis_link *link)

@@ -45,6 +45,10 @@ struct redis_link {
 struct redis_link *redis_link_new(const struct conf *conf);
 struct redis_link *redis_link_free(struct redis_link *link);
 
+/* What every connect and close does to the base: a new reader, connecting; and down, without reader or replies. */
+bool redis_link_begin(struct redis_link *link); /* false: out of memory */
+void redis_link_end(struct redis_link *link);
+
 /* The next complete reply, or NULL: none yet, or the link went down (then state says so). */
 struct reply *redis_link_reply(struct redis_link *link);
 

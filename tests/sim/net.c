@@ -154,12 +154,7 @@ static void link_close(struct redis_link *base)
         if (link->conn != NULL)
                 conn_leave(link->conn);
         link->conn = NULL;
-        if (base->reader != NULL)
-                redisReaderFree(base->reader);
-        base->reader = NULL;
-        base->state = LINK_DOWN;
-        if (base->arena != NULL)
-                arena_reset(base->arena);
+        redis_link_end(base);
 }
 
 static enum link_state link_broken(struct redis_link *base, const char *why)
@@ -176,9 +171,7 @@ static void link_connect(struct redis_link *base, mono_us_t now)
 
         (void)now;
         link_close(base);
-        base->reader = reply_reader_new(base->arena);
-        CHECK(base->reader != NULL);
-        base->state = LINK_CONNECTING;
+        CHECK(redis_link_begin(base));
         if (link->node->connects_fail > 0) {
                 link->node->connects_fail--;
                 world_hit(world, HIT_REFUSED);
