@@ -133,7 +133,7 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
         unsigned sum = 0;
-        int was = 0, again = 0; /* a fault that comes twice, and when */
+        int was = 0, again = -1; /* a fault that comes twice, and when */
 
         *profile = (struct profile){.seed = seed};
         make_profile(&state, profile);

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #define JOBS_MOST 64
 
@@ -29,7 +30,7 @@ static const char *const hit_abouts[] = {
 static struct {
         uint64_t runs, seed;
         unsigned jobs;
-        bool has_seed, has_runs, trace, break_all, go_on, against, few;
+        bool has_seed, has_runs, trace, break_all, go_on, against, few, replays;
         const char *rule;
 } options;
 
@@ -272,6 +273,45 @@ static int run_broken(enum rule rule, uint64_t seed, uint64_t runs, unsigned job
         return result.failed_after == 0;
 }
 
+/* ---- is a seed all there is to a schedule? ---- */
+
+/* All that a schedule did to Redis, as one number.  @before: what its memory was filled with. */
+static uint64_t outcome(uint64_t seed, int before)
+{
+        struct profile profile;
+        struct deed deeds[DEEDS_MOST];
+        uint64_t digest;
+
+        memset(&profile, before, sizeof profile);
+        memset(deeds, before, sizeof deeds);
+        schedule_make(seed, &profile, deeds);
+        world_run(&world, &profile, deeds, profile.n_deeds);
+        digest = (uint64_t)world.mono_us + world.failed;
+        for (int s = 0; s < SERVERS; s++)
+                digest = XXH3_64bits_withSeed(world.servers[s]->log.bytes.data,
+                                              world.servers[s]->log.bytes.len, digest);
+        return digest;
+}
+
+/* Each schedule twice, with others before it. */
+static int run_replays(uint64_t seed, uint64_t runs)
+{
+        uint64_t *outcomes = malloc(runs * sizeof *outcomes);
+
+        CHECK(outcomes != NULL);
+        for (uint64_t i = 0; i < runs; i++)
+                outcomes[i] = outcome(seed + i, 0);
+        for (uint64_t i = runs; i-- > 0;)
+                if (outcome(seed + i, 1) != outcomes[i]) {
+                        printf("FAILED: seed %" PRIu64 " does not replay\n", seed + i);
+                        free(outcomes);
+                        return 1;
+                }
+        free(outcomes);
+        printf("%" PRIu64 " schedules from seed %" PRIu64 " on replay\n", runs, seed);
+        return 0;
+}
+
 /* ---- the command ---- */
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -288,6 +328,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         case 'j': options.jobs = (unsigned)strtoul(arg, NULL, 10); return 0;
         case 'r' + 256: options.against = true; return 0;
         case 'f' + 256: options.few = true; return 0;
+        case 'p' + 256: options.replays = true; return 0;
         case 'k': options.go_on = true; return 0;
         case 't': options.trace = true; return 0;
         case 'b': options.rule = arg; return 0;
@@ -306,6 +347,7 @@ int main(int argc, char **argv)
                 {"against-redis", 'r' + 256, NULL, 0,
                  "Random commands to the simulated server and to a real one", 0},
                 {"few", 'f' + 256, NULL, 0, "So few runs that some kinds of fault may be missing", 0},
+                {"replays", 'p' + 256, NULL, 0, "Is each schedule the same when it is run again?", 0},
                 {"keep-going", 'k', NULL, 0, "Name every seed that fails, and go on", 0},
                 {"trace", 't', NULL, 0, "Tell what happens in the shortest schedule that fails", 0},
                 {"break", 'b', "RULE", 0, "Leave out one rule of daemon/rules.h", 0},
@@ -336,11 +378,13 @@ int main(int argc, char **argv)
                         return 64;
                 }
         }
-        if (options.has_seed && !options.has_runs) {
+        if (options.has_seed && !options.has_runs && !options.replays) {
                 rule_left_out = (enum rule)rule;
                 show(options.seed, options.trace, true);
                 return world.failed;
         }
+        if (options.replays)
+                return run_replays(options.seed, options.runs);
         if (options.break_all) {
                 printf("seeds from %" PRIu64 " on\n%-26s %6s  %s\n", options.seed, "left out", "runs",
                        "found by");
