@@ -75,6 +75,8 @@ struct lane *lane_free(struct lane *lane)
                 free(lane->board_key[w]);
         free(lane->mode_key);
         free(lane->pipeline.expects);
+        free(lane->pipeline.gathered);
+        free(lane->pipeline.members);
         buf_free(&lane->out);
         free(lane->scratch);
         free((void *)lane->by_id);

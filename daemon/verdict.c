@@ -195,7 +195,8 @@ static void write_met_foreign(struct partition *p, const struct sent_write *writ
                 break;
         case EXPECT_LEFT_WRITE: p->left_lost = p->optout_key; break;
         case EXPECT_GONE_WRITE: p->left_lost = p->gone_key; break;
-        case EXPECT_BOARD_WRITE:
+        case EXPECT_BOARD_REMOVE:
+        case EXPECT_BOARD_ADD:
                 atomic_store_explicit(&p->telemetry->stopped_reason, BOARD_FOREIGN, memory_order_relaxed);
                 break;
         default: break;
@@ -229,6 +230,16 @@ static void parts_written(struct partition *p, struct sent_write *write, long lo
                 make_again(write);
 }
 
+/* The command of several accounts: each of them is one that failed. */
+static void gathered_refused(struct partition *p, const struct gathered *command, const struct reply *reply)
+{
+        struct pipeline *pipeline = &p->lane->pipeline;
+
+        for (uint32_t i = command->last; i != 0; i = pipeline->members[i - 1].before)
+                write_refused(p, &pipeline->writes[pipeline->members[i - 1].write],
+                              (enum expect_kind)command->kind, reply);
+}
+
 static void chunk_executed(struct lane *lane, const struct reply *exec)
 {
         struct pipeline *pipeline = &lane->pipeline;
@@ -248,10 +259,14 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 if (reply_is_error(reply))
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                 switch ((enum expect_kind)expect->kind) {
-                case EXPECT_WRITE:
-                case EXPECT_BOARD_WRITE:
-                case EXPECT_DUE_ADD:
                 case EXPECT_DUE_REMOVE:
+                case EXPECT_DUE_ADD:
+                case EXPECT_BOARD_REMOVE:
+                case EXPECT_BOARD_ADD:
+                        if (p != NULL && reply_is_error(reply))
+                                gathered_refused(p, &pipeline->gathered[expect->index], reply);
+                        break;
+                case EXPECT_WRITE:
                 case EXPECT_LEFT_WRITE:
                 case EXPECT_GONE_WRITE:
                         if (p != NULL && reply_is_error(reply))
