@@ -116,8 +116,8 @@ void board_check(struct partition *p, uint32_t number)
         if (record_phase(record) != RECORD_CLEAN || record->flags & (RECORD_LEFT | RECORD_INFLIGHT))
                 return; /* a write under way, or to come, uses the floor of its own EXEC */
         id = record_id(p->table, record, buf);
-        history_tally(lane->scoring, record->place, cold_history(cold), cold->history_len,
-                      lane->now_ms > cold->at ? lane->now_ms : cold->at, &tally);
+        /* As its hash shows it: what the clock has changed since is for the edge at which it is written. */
+        history_tally(lane->scoring, record->place, cold_history(cold), cold->history_len, cold->at, &tally);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
                 const int64_t points = scoring_points(lane->scoring, tally.counts[w]);
 

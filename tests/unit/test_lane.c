@@ -949,6 +949,76 @@ Test(lane, a_board_that_empties_is_filled_by_those_below_its_floor)
         rig_compare_boards(rig, "fallen");
 }
 
+/* Whoever has points by its hash, at or above the floor and with no sweep open, is on the board: now. */
+static void nobody_is_kept_off(int window, const char *when)
+{
+        const char *name = story_window(rig->conf, (size_t)window);
+
+        for (int a = 0; a < rig->n_accounts; a++) {
+                const int p = rig_partition_of(a);
+                char buf[ACCOUNT_ID_MAX + 1], field[40];
+                redisReply *points, *place;
+
+                (void)snprintf(field, sizeof field, "sweep:%s", name);
+                if (rig_own(rig, p, field) > 0)
+                        continue;
+                (void)snprintf(field, sizeof field, "floor:%s", name);
+                points = rig_redis(rig, "HGET clout:a:%s %s", rig_name(a, buf), name);
+                place = rig_redis(rig, "ZSCORE clout:top:%s %s", name, buf);
+                cr_assert(points->type == REDIS_REPLY_NIL || strtoll(points->str, NULL, 10) <= 0 ||
+                                  strtoll(points->str, NULL, 10) <= rig_own(rig, p, field) ||
+                                  place->type == REDIS_REPLY_STRING,
+                          "%s: top:%s lacks %s, which has %s; the floor is %" PRId64, when, name, buf,
+                          points->str, rig_own(rig, p, field));
+                freeReplyObject(points);
+                freeReplyObject(place);
+        }
+}
+
+Test(lane, a_sweep_ends_with_everybody_on_the_board_also_those_whose_edge_is_due)
+{
+        /* A window ends for all of them while the floor falls.  By the clock nobody has points in it any more, by
+         * the hashes all have, until their edges fire, and those wait until the log is read.  Boards follow the
+         * hashes. */
+        enum { UNREAD = 40 };
+        const struct partition *p;
+        int64_t floor;
+        bool swept = false;
+
+        rig_configure(rig, RIG_CONF "clock: record\nboards: {size: 1}\n", 10);
+        rig->n_accounts = 20;
+        for (int a = 0; a < 20; a++)
+                for (int i = 0; i <= a / 2; i++)
+                        rig_count(rig, a);
+        x = started();
+        daemon_settle(x, "risen");
+        for (int a = 0; a < 20; a++) /* those below the floor leave the board */
+                rig_do_to(rig, STORY_FOLLOW, a);
+        daemon_settle(x, "below the floor");
+        floor = daemon_partition(x, 0)->floors[0].points;
+        cr_assert_gt(floor, 0, "a floor was set");
+        best_fall(10);
+        rig->wall_ms += 4 * RIG_HOUR_MS;
+        for (int i = 0; i < UNREAD + 1; i++)
+                for (int a = 0; a < RIG_PARTITIONS; a++)
+                        rig_do_to(rig, STORY_FOLLOW, a);
+        x = daemon_crash(x);
+        x = started(); /* nobody is in memory */
+        while (x->at[0] < rig->log[0].n - UNREAD || x->at[1] < rig->log[1].n - UNREAD) {
+                daemon_feed(x, 1);
+                daemon_step(x);
+        }
+        p = daemon_partition(x, 0);
+        for (int i = 0; i < 600; i++) {
+                daemon_step(x);
+                nobody_is_kept_off(0, "while edges are due");
+                swept = swept || (p->floors[0].points < floor && !p->sweeps[0].set);
+        }
+        cr_expect(swept, "the floor fell, and a sweep ended");
+        daemon_settle(x, "edges have fired");
+        rig_compare(rig, "edges have fired");
+}
+
 Test(lane, boards_that_were_switched_off_come_back_whole)
 {
         count_all(1);
