@@ -12,7 +12,11 @@
  * it stands, so cold accounts pay nothing.  The floor rises (to the member at rank 4K) when more than 8K are
  * on the board; it falls, at least by half, when less than 2K are left above it, and then a sweep (sweep.c)
  * brings in those who are between. The first K are exact while the K-th is not below any partition's F, nor
- * below the floor that a sweep began with. */
+ * below the floor that a sweep began with.
+ *
+ * A board that somebody put another type over is deleted, and <prefix>boards gets a text that it never had.  Each
+ * partition keeps in its own key the text that it has answered; when there is another, nobody of it is known to be on
+ * any board, and all its accounts are written anew (repair.c).  So whoever broke a board by hand sets that key. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include "resp.h"
@@ -57,6 +61,20 @@ bool board_belongs(const struct partition *p, size_t window, int64_t points, con
                place_cmp(points, id, id_len, floor->points, floor->member, floor->member_len) >= 0;
 }
 
+static void put_member(struct partition *p, size_t window, const int64_t *points, const char *id,
+                       size_t id_len, uint32_t write_index)
+{
+        struct buf *out = &p->lane->out;
+
+        resp_command(out, points != NULL ? 4 : 3);
+        resp_bytes(out, points != NULL ? "ZADD" : "ZREM", 4);
+        resp_text(out, p->lane->board_key[window]);
+        if (points != NULL)
+                resp_i64(out, *points);
+        resp_bytes(out, id, id_len);
+        store_expect(p->lane, EXPECT_BOARD_WRITE, write_index, p);
+}
+
 void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,
                   size_t id_len, const int64_t *points, const bool *changed, bool unknown, uint16_t had)
 {
@@ -67,10 +85,10 @@ void board_encode(struct partition *p, struct sent_write *write, uint32_t write_
 
                 if (board_belongs(p, w, points[w], id, id_len)) {
                         if (changed[w] || !has || unknown)
-                                gather(p, EXPECT_BOARD_ADD, (int64_t)w, points[w], write_index);
+                                put_member(p, w, &points[w], id, id_len, write_index);
                         write->boards |= (uint16_t)(1u << w);
                 } else if (RULE(BOARD_LEAVES_BELOW) && (has || unknown)) {
-                        gather(p, EXPECT_BOARD_REMOVE, (int64_t)w, 0, write_index);
+                        put_member(p, w, NULL, id, id_len, write_index);
                 }
         }
 }
@@ -156,6 +174,14 @@ static void floor_name(const struct lane *lane, const char *kind, size_t window,
         (void)snprintf(buf, FLOOR_NAME, "%s%s", kind, lane->scoring->windows[window].name);
 }
 
+/* Empty where there is none, or not one of ours. */
+static void boards_name(const struct reply *value, char ret_name[TOKEN_LEN + 1])
+{
+        const bool is = value != NULL && reply_is_string(value);
+
+        (void)snprintf(ret_name, TOKEN_LEN + 1, "%s", is ? value->str : "");
+}
+
 void board_read_own(struct partition *p, const struct reply *own)
 {
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
@@ -166,6 +192,7 @@ void board_read_own(struct partition *p, const struct reply *own)
                 floor_name(p->lane, "sweep:", w, name);
                 floor_parse(&p->sweeps[w], own != NULL ? reply_field(own, name) : NULL);
         }
+        boards_name(own != NULL ? reply_field(own, "boards") : NULL, p->boards);
         p->floors_unsaved = p->floors_sent = 0;
         p->pol_unsaved = false;
         p->visit = 0;
@@ -198,7 +225,7 @@ void board_floors_lost(struct partition *p)
 
 size_t board_own_pairs(const struct partition *p)
 {
-        return 2 * (size_t)__builtin_popcount(p->floors_unsaved) + p->pol_unsaved;
+        return 2 * ((size_t)__builtin_popcount(p->floors_unsaved) + p->pol_unsaved);
 }
 
 static void put_floor(const struct partition *p, struct buf *out, const char *kind, size_t window,
@@ -231,6 +258,8 @@ void board_put_own(struct partition *p, struct buf *out)
         if (p->pol_unsaved) {
                 resp_text(out, "pol");
                 resp_text(out, p->rewrite ? REWRITE : p->lane->scoring->policy_version);
+                resp_text(out, "boards");
+                resp_text(out, p->boards);
         }
         p->floors_sent |= p->floors_unsaved;
         p->floors_unsaved = 0;
@@ -281,6 +310,65 @@ void board_place_reply(struct partition *p, uint32_t index, const struct reply *
         p->visit = 1;
 }
 
+/* Behind a board that is deleted in the same EXEC, so who reads the new text writes to the new board. */
+static void put_anew(struct lane *lane)
+{
+        char name[TOKEN_LEN + 1];
+
+        for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
+                if (!(lane->boards_foreign >> w & 1))
+                        continue;
+                resp_command(&lane->out, 2);
+                resp_text(&lane->out, "UNLINK");
+                resp_text(&lane->out, lane->board_key[w]);
+                store_expect(lane, EXPECT_NOTHING, 0, NULL);
+        }
+        if (lane->boards_anew) {
+                lane_random_text(lane, name);
+                resp_command(&lane->out, 3);
+                resp_text(&lane->out, "SET");
+                resp_text(&lane->out, lane->boards_key);
+                resp_text(&lane->out, name);
+                store_expect(lane, EXPECT_NOTHING, 0, NULL);
+        }
+        resp_command(&lane->out, 2);
+        resp_text(&lane->out, "GET");
+        resp_text(&lane->out, lane->boards_key);
+        store_expect(lane, EXPECT_BOARDS, 0, NULL);
+}
+
+void boards_reply(struct lane *lane, const struct reply *reply)
+{
+        char name[TOKEN_LEN + 1];
+
+        lane->boards_foreign = 0;
+        lane->boards_anew = reply_is_wrongtype(reply);
+        if (reply_is_error(reply))
+                return;
+        boards_name(reply, name);
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                if (p->phase != PARTITION_OWNED || !RULE(BOARDS_ANEW) || strcmp(p->boards, name) == 0)
+                        continue;
+                log_line(LOG_LEVEL_NOTICE, "boards were begun anew: all accounts are written again", "topic",
+                         "%s", lane->shared->conf->kafka_topic, "partition", "%d", p->id, "key", "%s",
+                         lane->boards_key, NULL);
+                memcpy(p->boards, name, sizeof p->boards);
+                board_floors_lost(p);
+                repair_rewrite(p);
+        }
+}
+
+/* What somebody put where a board was.  Deleted with the next EXEC. */
+static void board_is_foreign(struct lane *lane, uint32_t window, const struct reply *reply)
+{
+        log_line(LOG_LEVEL_ERROR, "a board in Redis is of another type: it is deleted and built again", "key",
+                 "%s", lane->board_key[window], "redis", "%s", reply->str, NULL);
+        lane_count(lane->telemetry, LANE_FOREIGN, 1);
+        lane->boards_foreign |= 1u << window;
+        lane->boards_anew = true;
+        lane->boards_us = lane->now_us;
+}
+
 void board_requests(struct lane *lane)
 {
         const int64_t k = lane->shared->conf->boards_size;
@@ -292,6 +380,7 @@ void board_requests(struct lane *lane)
                 return;
         lane->boards_us = lane->now_us + LOOK_EVERY_US;
         lane->boards_sent = true;
+        put_anew(lane);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
                 resp_command(&lane->out, 2);
                 resp_text(&lane->out, "ZCARD");
@@ -318,6 +407,8 @@ void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const
         double points;
 
         if (kind == EXPECT_BOARD_CARD) {
+                if (reply_is_wrongtype(reply))
+                        board_is_foreign(lane, index, reply);
                 lane->boards[index].card = reply_integer(reply, 0);
                 lane->boards_fresh = true; /* also of boards with nobody at these ranks */
                 return;

@@ -39,7 +39,8 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
         lane->memory_share = (conf->memory_limit_bytes - reserve) / conf->lanes;
         lane->key_prefix_len =
                 (size_t)snprintf(lane->key, sizeof lane->key - ACCOUNT_ID_MAX, "%sa:", conf->redis_prefix);
-        if (asprintf(&lane->mode_key, "%smode", conf->redis_prefix) < 0)
+        if (asprintf(&lane->mode_key, "%smode", conf->redis_prefix) < 0 ||
+            asprintf(&lane->boards_key, "%sboards", conf->redis_prefix) < 0)
                 return lane_free(lane);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++)
                 if (asprintf(&lane->board_key[w], "%stop:%s", conf->redis_prefix,
@@ -74,9 +75,8 @@ struct lane *lane_free(struct lane *lane)
         for (size_t w = 0; w < WINDOWS_MAX; w++)
                 free(lane->board_key[w]);
         free(lane->mode_key);
+        free(lane->boards_key);
         free(lane->pipeline.expects);
-        free(lane->pipeline.gathered);
-        free(lane->pipeline.members);
         buf_free(&lane->out);
         free(lane->scratch);
         free((void *)lane->by_id);
@@ -96,6 +96,19 @@ void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
         lane->now_us = now_us;
         if (now_ms > lane->now_ms)
                 lane->now_ms = now_ms;
+}
+
+void lane_random_text(const struct lane *lane, char ret_text[TOKEN_LEN + 1])
+{
+        static const char digits[] = "0123456789abcdef";
+        uint8_t bytes[TOKEN_LEN / 2];
+
+        lane->env->random(lane->env->ctx, bytes, sizeof bytes);
+        for (size_t i = 0; i < sizeof bytes; i++) {
+                ret_text[2 * i] = digits[bytes[i] >> 4];
+                ret_text[2 * i + 1] = digits[bytes[i] & 15];
+        }
+        ret_text[TOKEN_LEN] = '\0';
 }
 
 void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms)

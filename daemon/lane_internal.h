@@ -5,8 +5,7 @@
  *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load: an account
  *   partition_phase.c  its legal moves            continuity.c  is the log still the one that was counted
  *   store.c      the guarded pipeline              encode.c     an account on its way to Redis
- *   verdict.c    what its replies say              gather.c     one command for many accounts
- *   due.c        accounts whose score changes by the clock
+ *   verdict.c    what its replies say              due.c        accounts whose score changes by the clock
  *   leave.c      who left: salted hashes, gone     board.c      floors of the leaderboards
  *   sweep.c      visiting the accounts that are not in memory
  *   shared.c     accounts that are fed from several partitions
@@ -241,6 +240,7 @@ struct partition {
         struct floor floors[WINDOWS_MAX],
                 sweeps[WINDOWS_MAX];          /* as Redis has them, or will after the next EXEC */
         uint32_t floors_unsaved, floors_sent; /* to go with the next EXEC; in the one under way */
+        char boards[TOKEN_LEN + 1];           /* <prefix>boards as it was answered last: goes with pol */
         bool rescore; /* accounts that are not in memory may show the points of another policy version */
         bool rewrite; /* with it: nor is it known where they are registered, and on which boards (repair.c) */
         bool pol_unsaved; /* the own key shall say whether all show the present one */
@@ -286,11 +286,10 @@ struct sent_load {
 /* What a command inside the EXEC was for. */
 enum expect_kind {
         EXPECT_NOTHING,
-        EXPECT_WRITE,      /* of writes[index], in its hash; an error fails that account, here and below */
-        EXPECT_DUE_REMOVE, /* gathered[index], here to BOARD_ADD: out of a due set in which they may stand */
-        EXPECT_DUE_ADD,    /* into the set of their edge */
-        EXPECT_BOARD_REMOVE,
-        EXPECT_BOARD_ADD,
+        EXPECT_WRITE,       /* of writes[index], in its hash; an error fails that account, here and below */
+        EXPECT_BOARD_WRITE, /* of writes[index], on a board */
+        EXPECT_DUE_ADD,     /* of writes[index], into the set of its edge */
+        EXPECT_DUE_REMOVE,  /* of writes[index], from a set in which it may stand */
         EXPECT_LEFT_WRITE,  /* of writes[index], in `optout` */
         EXPECT_GONE_WRITE,  /* of writes[index], in `gone` */
         EXPECT_MADE,        /* HSETNX _src of writes[index]: 1 = the hash is new, and ours */
@@ -307,6 +306,7 @@ enum expect_kind {
         EXPECT_EXISTS,      /* edge number index of the partition's fire */
         EXPECT_SSCAN,
         EXPECT_NOW,        /* HGET now of some partition's own key */
+        EXPECT_BOARDS,     /* GET <prefix>boards */
         EXPECT_BOARD_CARD, /* of window index */
         EXPECT_BOARD_RANK, /* of window index / 4, rank number index % 4 */
         EXPECT_BOARD_PLACE /* ZSCORE of the member that a place of window index / 2 names: floor, or sweep */
@@ -316,21 +316,6 @@ struct expect {
         uint32_t index;
         struct partition *partition;
 };
-
-/* Accounts that one command puts into a set, or takes out of it. */
-struct gathered {
-        int64_t which;      /* edge of a due set, or window of a board */
-        uint8_t kind;       /* enum expect_kind */
-        uint32_t n_members; /* a chain through members[], the last one first */
-        uint32_t last;      /* its number from 1 */
-        uint32_t next;      /* command in the same slot, from 1; 0: none */
-};
-struct gathered_member {
-        uint32_t write;  /* in writes[] */
-        uint32_t before; /* member of the same command, from 1; 0: it is the first */
-        int64_t points;
-};
-#define GATHER_SLOTS 128 /* a power of two: a chunk's accounts change at 60 moments or some more */
 
 enum pipeline_kind { PIPELINE_CHUNK, PIPELINE_CLAIM, PIPELINE_RECLAIM };
 struct pipeline {
@@ -349,13 +334,6 @@ struct pipeline {
         size_t n_writes;
         struct sent_load loads[CHUNK_LOADS];
         size_t n_loads;
-        struct gathered *gathered;
-        size_t n_gathered, cap_gathered;
-        size_t n_gathered_put; /* so many are in lane->out; the others are found through gather_slots */
-        size_t gathered_bytes; /* of the others, about */
-        struct gathered_member *members;
-        size_t n_members, cap_members;
-        uint32_t gather_slots[GATHER_SLOTS]; /* a command, from 1 */
         mono_us_t sent_us;
         char first_error[200]; /* said when it was queued */
 };
@@ -408,6 +386,8 @@ struct lane {
         size_t looked_at;    /* the partition whose places were asked for last */
         mono_us_t clock_us;  /* the same for what other daemons have read (clock: record) */
         bool boards_sent, boards_fresh;
+        uint32_t boards_foreign; /* of another type: to be deleted (a bit a window) */
+        bool boards_anew;        /* to be said in <prefix>boards */
         struct sweeper *sweeper;
 
         size_t cold_bytes; /* histories and parkings */
@@ -415,7 +395,7 @@ struct lane {
         int64_t memory_share; /* of memory_limit */
         char key[512];        /* "clout:a:" and room for an id */
         size_t key_prefix_len;
-        char *board_key[WINDOWS_MAX];
+        char *board_key[WINDOWS_MAX], *boards_key;
         char host[64];
         int pid;
 };
@@ -426,6 +406,8 @@ struct partition *lane_partition(struct lane *lane, int32_t id);
 void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us);
 
 void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms);
+
+void lane_random_text(const struct lane *lane, char ret_text[TOKEN_LEN + 1]);
 
 /* ingest.c, besides lane_records() */
 struct batch *batch_new(struct lane *lane);
@@ -553,11 +535,6 @@ void store_drop_partition(struct lane *lane,
                           const struct partition *p); /* forget it in the pipeline under way */
 void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, struct partition *p);
 
-/* gather.c */
-/* The account of writes[@write] into, or out of, the set of that edge or window, by the command that gather_put() makes. */
-void gather(struct partition *p, enum expect_kind kind, int64_t which, int64_t points, uint32_t write);
-void gather_put(struct partition *p);
-
 /* verdict.c */
 void exec_judge(struct lane *lane, const struct reply *reply); /* the reply of an EXEC */
 /* It was not executed, or (@unknown) nobody knows. */
@@ -599,6 +576,7 @@ void board_check(struct partition *p,
 void board_step(struct lane *lane);
 void board_requests(struct lane *lane);
 void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply);
+void boards_reply(struct lane *lane, const struct reply *reply);
 void board_place_reply(struct partition *p, uint32_t index, const struct reply *reply);
 size_t board_own_pairs(const struct partition *p); /* how many field-value pairs board_put_own() adds */
 void board_put_own(struct partition *p, struct buf *out);

@@ -206,17 +206,8 @@ void partition_waits(struct partition *p)
 
 void partition_new_token(struct partition *p)
 {
-        static const char digits[] = "0123456789abcdef";
-        uint8_t bytes[TOKEN_LEN / 2];
-
-        if (!RULE(NEW_TOKEN) && p->token_sent[0] != '\0')
-                return;
-        p->lane->env->random(p->lane->env->ctx, bytes, sizeof bytes);
-        for (size_t i = 0; i < sizeof bytes; i++) {
-                p->token_sent[2 * i] = digits[bytes[i] >> 4];
-                p->token_sent[2 * i + 1] = digits[bytes[i] & 15];
-        }
-        p->token_sent[TOKEN_LEN] = '\0';
+        if (RULE(NEW_TOKEN) || p->token_sent[0] == '\0')
+                lane_random_text(p->lane, p->token_sent);
 }
 
 /* ---- cuts ---- */

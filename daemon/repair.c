@@ -4,6 +4,7 @@
  *
  *   account's hash       in memory: written anew over it.  Else from the log, below
  *   due set              deleted; all accounts of the partition are visited, written and so registered anew
+ *   board                deleted, and all partitions hear of it (board.c): the same
  *   own key              STOPPED until it is a hash again or gone; then all that it said besides `low` is made anew
  *   optout, gone         STOPPED: they are the wish of those who left, and nobody else knows it
  *

@@ -80,6 +80,8 @@
         X(BOARD_UNKNOWN_AFTER_LOST, "7", "ZADD(2) did not run, the bit is believed: the board keeps 1")      \
         X(BOARD_UNKNOWN_AFTER_BACK, "7", "a was taken off, Redis goes back: it is on again, for ever")       \
         X(BOARD_FLOOR_OF_REDIS, "7", "floor 2 is lost in a rollback and still used: a with 1 is missing")    \
+        X(BOARDS_ANEW, "7",                                                                                  \
+          "q's daemon deletes a board of another type: p's accounts are missing, for ever")                  \
         X(BOARD_EXACT, "7", "q's best are still being swept, and the first K are called exact")              \
         /* leaving */                                                                                        \
         X(GONE, "8", "out and in again, low behind, crash: a replay brings back what was forgotten")         \

@@ -130,7 +130,7 @@ local function write(keys, args)
   end
   if #parts == 0 then
     redis.call('DEL', key)
-    for w = 1, n do redis.call('ZREM', keys[1 + w], id) end
+    for w = 1, n do redis.pcall('ZREM', keys[1 + w], id) end -- nobody is on one that is of another type
     return 0
   end
   if next_change > 0 and at >= next_change then at = next_change - 1 end

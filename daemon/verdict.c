@@ -13,9 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BOARD_FOREIGN \
-        "a board in Redis is of another type: delete it, and rebuild under another prefix; the log names it"
-
 /* ---- the outcome of an EXEC ---- */
 
 /* The trace that a fence leaves: whose writes did not go through, where its log stands, what happens now. */
@@ -195,10 +192,7 @@ static void write_met_foreign(struct partition *p, const struct sent_write *writ
                 break;
         case EXPECT_LEFT_WRITE: p->left_lost = p->optout_key; break;
         case EXPECT_GONE_WRITE: p->left_lost = p->gone_key; break;
-        case EXPECT_BOARD_REMOVE:
-        case EXPECT_BOARD_ADD:
-                atomic_store_explicit(&p->telemetry->stopped_reason, BOARD_FOREIGN, memory_order_relaxed);
-                break;
+        case EXPECT_BOARD_WRITE: p->lane->boards_anew = true; break; /* and board_reply() deletes it */
         default: break;
         }
 }
@@ -207,8 +201,9 @@ static void write_refused(struct partition *p, struct sent_write *write, enum ex
                           const struct reply *reply)
 {
         if (reply_is_wrongtype(reply)) {
-                if (kind == EXPECT_DUE_REMOVE)
-                        return; /* nobody of ours stands there; it is mended when it fires */
+                if (kind == EXPECT_DUE_REMOVE ||
+                    (kind == EXPECT_BOARD_WRITE && p->lane->shared->conf->boards_size == 0))
+                        return; /* nobody of ours stands there; a due set is mended when it fires */
                 write_met_foreign(p, write, kind);
         }
         if (shared_function_missing(p->lane, reply)) {
@@ -230,16 +225,6 @@ static void parts_written(struct partition *p, struct sent_write *write, long lo
                 make_again(write);
 }
 
-/* The command of several accounts: each of them is one that failed. */
-static void gathered_refused(struct partition *p, const struct gathered *command, const struct reply *reply)
-{
-        struct pipeline *pipeline = &p->lane->pipeline;
-
-        for (uint32_t i = command->last; i != 0; i = pipeline->members[i - 1].before)
-                write_refused(p, &pipeline->writes[pipeline->members[i - 1].write],
-                              (enum expect_kind)command->kind, reply);
-}
-
 static void chunk_executed(struct lane *lane, const struct reply *exec)
 {
         struct pipeline *pipeline = &lane->pipeline;
@@ -259,14 +244,10 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 if (reply_is_error(reply))
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                 switch ((enum expect_kind)expect->kind) {
-                case EXPECT_DUE_REMOVE:
-                case EXPECT_DUE_ADD:
-                case EXPECT_BOARD_REMOVE:
-                case EXPECT_BOARD_ADD:
-                        if (p != NULL && reply_is_error(reply))
-                                gathered_refused(p, &pipeline->gathered[expect->index], reply);
-                        break;
                 case EXPECT_WRITE:
+                case EXPECT_BOARD_WRITE:
+                case EXPECT_DUE_ADD:
+                case EXPECT_DUE_REMOVE:
                 case EXPECT_LEFT_WRITE:
                 case EXPECT_GONE_WRITE:
                         if (p != NULL && reply_is_error(reply))
@@ -304,6 +285,7 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                                 due_members(p, reply);
                         break;
                 case EXPECT_NOW: lane_raise_record_clock(lane, reply_within(reply, TIME_SANE_MS, 0)); break;
+                case EXPECT_BOARDS: boards_reply(lane, reply); break;
                 case EXPECT_BOARD_CARD:
                 case EXPECT_BOARD_RANK:
                         board_reply(lane, (enum expect_kind)expect->kind, expect->index, reply);

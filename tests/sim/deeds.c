@@ -184,8 +184,17 @@ static void do_spoil(struct world *world, unsigned arg)
 {
         struct server *server = world->servers[world->primary];
         const int account = (int)(arg / 8 % (unsigned)world->profile->n_accounts);
+        const size_t window = arg / 8 % (world->conf->n_windows + 1);
         char name[160];
 
+        /* An account's write that fails in part leaves its boards as they were till the next try: nothing to judge them
+         * by.  So where there are boards, they alone are spoiled; and stay so, if no daemon deletes them. */
+        if (world->conf->boards_size > 0) {
+                (void)snprintf(name, sizeof name, "clout:top:%s", story_window(world->conf, window));
+                server_spoil(server, name);
+                world->ill_placed = ~UINT64_C(0);
+                return;
+        }
         if (arg % 2 == 0 || world->n_spoiled == 8) {
                 if (world->n_spoiled == 0)
                         return;

@@ -391,6 +391,18 @@ static bool at_or_above(int64_t points, const char *name, const struct place *pl
         return c > 0 || (c == 0 && len >= place->len);
 }
 
+/* Whether the partition has heard that boards were begun anew, and no longer says who is on them. */
+static bool has_answered(const struct server *server, const struct key *own)
+{
+        const struct key *boards = server_key(server, "clout:boards", 12);
+        const struct item *answered = key_item(own, "boards", 6);
+        const struct text said = boards != NULL ? boards->value : (struct text){"", 0};
+
+        return answered == NULL ? said.len == 0
+                                : answered->value.len == said.len &&
+                                          memcmp(answered->value.at, said.at, said.len) == 0;
+}
+
 /* At or above the floor of every partition that feeds it, and the floor before an open sweep. */
 static bool is_above(struct world *world, struct server *server, const struct key *key, int account,
                      const char *window)
@@ -405,7 +417,8 @@ static bool is_above(struct world *world, struct server *server, const struct ke
                 struct state state;
 
                 if (state_of(world, key, account, p, &state))
-                        above = above && at_or_above(points, names[account], &floor) &&
+                        above = above && has_answered(server, own) &&
+                                at_or_above(points, names[account], &floor) &&
                                 at_or_above(points, names[account], &sweep);
         }
         return above;
@@ -429,9 +442,11 @@ static bool is_placed(struct world *world, struct server *server, int account, c
         for (size_t w = 0; w <= world->conf->n_windows; w++) {
                 const char *window = story_window(world->conf, w);
                 const int64_t points = key_integer(key, window, 0);
-                const struct item *member =
-                        key_item(key_of(server, "top:", window), names[account], strlen(names[account]));
+                const struct key *board = key_of(server, "top:", window);
+                const struct item *member = key_item(board, names[account], strlen(names[account]));
 
+                if (board != NULL && board->spoiled)
+                        continue;
                 if (member != NULL && (key == NULL || (int64_t)member->score != points)) {
                         (void)snprintf(why, size, "%s has account %d with %.0f, its hash says %" PRId64,
                                        window, account, member->score, points);
@@ -448,6 +463,21 @@ static bool is_placed(struct world *world, struct server *server, int account, c
         return true;
 }
 
+/* No board is spoiled, nor was one when what is being executed now began. */
+static bool boards_are_whole(const struct world *world, const struct server *server)
+{
+        bool whole = true;
+
+        for (size_t w = 0; w <= world->conf->n_windows; w++) {
+                const struct key *board = key_of(server, "top:", story_window(world->conf, w));
+
+                whole = whole && (board == NULL || !board->spoiled);
+        }
+        for (int p = 0; p < world->n_partitions; p++)
+                whole = whole && has_answered(server, key_of_partition(server, "own:t:", p));
+        return whole;
+}
+
 static void check_boards(struct world *world, struct server *server, bool at_end)
 {
         bool *placed = seen[server_index(world, server)].placed;
@@ -455,6 +485,8 @@ static void check_boards(struct world *world, struct server *server, bool at_end
         for (int a = 0; a < world->profile->n_accounts; a++) {
                 char why[200];
 
+                if (!at_end && world->ill_placed >> a & 1)
+                        continue;
                 if (is_placed(world, server, a, why, sizeof why))
                         placed[a] = is_shared(server);
                 else if (placed[a] || at_end || n_sources(world, a) < 2)
@@ -486,7 +518,7 @@ static bool has_said(const struct world *world, const struct node *node, int p, 
         return said != NOT_SAID && part != NULL && part->phase == PARTITION_OWNED && token != NULL &&
                token->value.len == strlen(part->token) &&
                memcmp(token->value.at, part->token, token->value.len) == 0 &&
-               key_integer(own, "seq", -1) == part->seq;
+               key_integer(own, "seq", -1) == part->seq && has_answered(world->servers[world->primary], own);
 }
 
 /* A node that has all partitions says that the first K are exact: then nobody who is better is missing. */
@@ -506,7 +538,7 @@ void judge_exact(struct world *world, struct node *node)
                 const struct key *board = key_of(server, "top:", window);
                 const struct item *now = key_ranked(board, world->conf->boards_size - 1);
 
-                if (bits >> w & 1 || kth->set != (now != NULL))
+                if (bits >> w & 1 || (board != NULL && board->spoiled) || kth->set != (now != NULL))
                         continue;
                 if (now != NULL && (now->name.len != kth->member_len || (int64_t)now->score != kth->points ||
                                     memcmp(now->name.at, kth->member, now->name.len) != 0))
@@ -641,6 +673,8 @@ void judge_executed(struct server *server, struct client *client)
 
                 if (tag >= 0 && tag < ACCOUNTS) {
                         accounts |= UINT64_C(1) << tag;
+                        if (boards_are_whole(world, server))
+                                world->ill_placed &= ~(UINT64_C(1) << tag);
                         if (client != NULL && world->doubtful >> tag & 1) {
                                 /* Nobody could read how far it was: it may have been rebuilt up to less. */
                                 if (server == world->servers[world->primary])
@@ -714,6 +748,8 @@ void judge_went_back(struct world *world, struct server *server)
                         now->part[a][p].at = state.at;
                 }
         }
+        if (!boards_are_whole(world, server))
+                world->ill_placed = ~UINT64_C(0);
         now->mode_lost = now->mode && !is_shared(server);
         now->mode = is_shared(server);
         for (int p = 0; p < world->n_partitions; p++)

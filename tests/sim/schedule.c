@@ -68,9 +68,6 @@ static void make_profile(uint64_t *state, struct profile *profile)
                 else if (what == 0)
                         profile->weight[i] = (uint8_t)(usual[i] / 4 + 1);
         }
-        /* Of a write that fails in part, boards keep the rest until it is tried again: nothing to judge them by. */
-        if (profile->boards > 0)
-                profile->weight[DEED_SPOIL] = 0;
         if (profile->weight[DEED_TAKE] > 0 && profile->weight[DEED_GIVE] == 0)
                 profile->weight[DEED_GIVE] = 6;
         if (profile->weight[DEED_CUT] > 0 && draw(state) % 2 == 0)

@@ -158,9 +158,12 @@ static void write_part(struct call *call)
                         changed(call, key);
                         key_drop(key);
                 }
-                for (size_t w = 0; w < n; w++)
-                        if (!place_member(call, boards[w], id, false, 0))
-                                return;
+                for (size_t w = 0; w < n; w++) {
+                        const struct key *board = server_key(server, boards[w].at, boards[w].len);
+
+                        if (board != NULL && board->type == KEY_ZSET && !board->spoiled)
+                                item_drop(call, boards[w], id);
+                }
                 say_number(call, ':', 0);
                 return;
         }

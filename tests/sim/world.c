@@ -153,7 +153,8 @@ static void mend_all(struct world *world)
                 }
         server->fault = FAULT_NONE;
         for (uint32_t i = 0; i < server->n_slots; i++)
-                if (server->keys[i].used && server->keys[i].spoiled)
+                if (server->keys[i].used && server->keys[i].spoiled &&
+                    strncmp(server->keys[i].name.at, "clout:top:", 10) != 0)
                         server_mend(server, server->keys[i].name.at);
         for (int n = 0; n < world->profile->n_nodes; n++) {
                 struct node *node = &world->nodes[n];
@@ -218,7 +219,7 @@ static void begin(struct world *world, const struct profile *profile)
         world->n_partitions = profile->n_partitions;
         world->n_branches = 0;
         world->n_spoiled = 0;
-        world->doubtful = 0;
+        world->doubtful = world->ill_placed = 0;
         world->hits = 0;
         world->failed = false;
         world->text_used = 0;
@@ -272,11 +273,9 @@ static void collect(struct world *world)
         static const struct {
                 enum lane_counter counter;
                 enum hit hit;
-        } rows[] = {{LANE_REDIS_ROLLBACKS, HIT_WENT_BACK},
-                    {LANE_FENCED, HIT_FENCED},
-                    {LANE_EVICTIONS, HIT_EVICTED},
-                    {LANE_LOADS, HIT_LOADED},
-                    {LANE_FIRED, HIT_FIRED}};
+        } rows[] = {{LANE_REDIS_ROLLBACKS, HIT_WENT_BACK}, {LANE_FENCED, HIT_FENCED},
+                    {LANE_EVICTIONS, HIT_EVICTED},         {LANE_LOADS, HIT_LOADED},
+                    {LANE_FOREIGN, HIT_BOARD_ANEW},        {LANE_FIRED, HIT_FIRED}};
 
         for (int s = 0; s < 2; s++)
                 if (world->servers[s]->n_refused > 0)

@@ -104,6 +104,7 @@ struct deed {
         X(CLOCK, "clocks differ")                                              \
         X(ERRORS, "EXEC refused by an error")                                  \
         X(SPOILED, "command refused by a key of another type")                 \
+        X(BOARD_ANEW, "board of another type deleted, and built again")        \
         X(REFUSED, "connect refused")                                          \
         X(IO, "read or write failed")                                          \
         X(ALLOC, "allocation failed")                                          \
@@ -195,6 +196,8 @@ struct world {
         int n_spoiled;
         uint64_t
                 doubtful; /* accounts that were spoiled, and not written since: writes may have failed in part */
+        uint64_t
+                ill_placed; /* not written since a board was spoiled: a write that failed in part is tried again */
 
         struct message {
                 struct story_message story;

@@ -145,6 +145,108 @@ Test(foreign, due_sets_of_edges_to_come_are_deleted_before_the_next_try)
         }
 }
 
+static const char *const boards[] = {"clout:top:3h", "clout:top:2d", "clout:top:all"};
+
+static void boards_are_overwritten(bool running)
+{
+        count_all(20); /* floors */
+        rig_do_to(rig, STORY_LEAVE, 4);
+        started();
+        daemon_settle(x, "counted");
+        run(1000);
+        if (!running)
+                x = daemon_crash(x);
+        for (size_t i = 0; i < sizeof boards / sizeof *boards; i++)
+                overwrite(boards[i]);
+        rig_count(rig, 0);
+        if (!running)
+                started();
+        run(2000);
+        daemon_settle(x, "boards");
+        rig_compare(rig, "boards");
+        cr_expect_eq(daemon_counter(x, LANE_FOREIGN), sizeof boards / sizeof *boards);
+        cr_expect(is_ready(NULL));
+}
+
+Test(foreign, boards_are_deleted_and_built_again)
+{
+        boards_are_overwritten(true);
+}
+
+Test(foreign, boards_that_are_found_at_the_start_too)
+{
+        boards_are_overwritten(false);
+}
+
+static bool is_there(const char *command, const char *key, const char *member)
+{
+        redisReply *reply = rig_redis(rig, "%s %s %s", command, key, member);
+        const bool is = reply->type == REDIS_REPLY_STRING;
+
+        freeReplyObject(reply);
+        return is;
+}
+
+Test(foreign, who_leaves_is_on_no_board_although_one_was_in_the_way_and_the_daemon_died)
+{
+        count_all(3);
+        started();
+        daemon_settle(x, "counted");
+        for (int i = 0; i < 3; i++) {
+                char name[ACCOUNT_ID_MAX + 1], key[ACCOUNT_ID_MAX + 10];
+
+                (void)snprintf(key, sizeof key, "clout:a:%s", rig_name(i, name));
+                overwrite(boards[i]);
+                rig_do_to(rig, STORY_LEAVE, i);
+                for (int steps = 0; steps < 2000 && is_there("HGET", key, "_src"); steps++)
+                        run(1);
+                started();
+                run(2000);
+                daemon_settle(x, "left");
+                rig_compare(rig, "left");
+                for (size_t b = 0; b < sizeof boards / sizeof *boards; b++)
+                        cr_expect(!is_there("ZSCORE", boards[b], name), "%s: %s", boards[b], name);
+        }
+}
+
+/* What another daemon says that deleted them, or an operator who had to. */
+static void boards_are_begun_anew(const char *said)
+{
+        freeReplyObject(rig_redis(rig, "DEL %s %s %s", boards[0], boards[1], boards[2]));
+        rig_do(rig, said);
+}
+
+Test(foreign, boards_that_another_began_anew_are_built_again_whenever_the_daemon_dies)
+{
+        count_all(20);
+        for (int steps = 1; steps < 60; steps += 7) {
+                char said[40];
+
+                started();
+                daemon_settle(x, "counted");
+                (void)snprintf(said, sizeof said, "SET clout:boards said%d", steps);
+                boards_are_begun_anew(said);
+                run(200 + steps);
+                started(); /* nobody is in memory, and the first K may be missing */
+                run(2000);
+                daemon_settle(x, "boards");
+                rig_compare(rig, "boards");
+        }
+        cr_expect_eq(daemon_counter(x, LANE_FOREIGN), 0);
+}
+
+Test(foreign, what_is_said_of_the_boards_is_said_again_over_another_type)
+{
+        count_all(20);
+        started();
+        daemon_settle(x, "counted");
+        boards_are_begun_anew("SADD clout:boards foreign");
+        run(2000);
+        daemon_settle(x, "boards");
+        rig_compare(rig, "boards");
+        cr_expect(is_of_type("clout:boards", "string"));
+}
+
 static void own_key_is_overwritten(bool running)
 {
         count_all(20); /* floors */
