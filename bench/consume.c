@@ -41,7 +41,7 @@ static int count_partitions(rd_kafka_t *handle, const char *topic)
 struct consume consume_open(const char *brokers, const char *topic, const char *const *properties)
 {
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
-        struct consume c = {NULL};
+        struct consume c = {.n_messages = 0};
         rd_kafka_topic_partition_list_t *list;
         rd_kafka_resp_err_t err;
         char why[256];
