@@ -68,3 +68,14 @@ def test_the_topic_is_deleted_and_made_anew(new_world):
             assert done.returncode == 0, done.stderr
         time.sleep(1)
     world.settle(letters=False)  # two logs have the same offsets
+
+
+def test_what_a_producer_wrote_twice_counts_twice(new_world, capsys):
+    """As it can happen to one whose broker was killed before it answered."""
+    world = new_world(kind=ChaosWorld)
+    world.crew.hire()
+    with world.flow(SEED):
+        world.crew.wait_ready()
+    world.kafka.write(world.topic, world.sent[-100:])
+    world.settle()
+    assert "the log has records twice" in capsys.readouterr().out

@@ -435,9 +435,12 @@ class World:
     def send(self, *records):
         """The oracle first: it reads what was, not what came out of Kafka."""
         for record in records:
-            self.oracle.feed(record.partition, self.ends[record.partition], record.time_ms, record.key, record.value)
-            self.ends[record.partition] += 1
+            self.feed(record)
         self.kafka.write(self.topic, records)
+
+    def feed(self, record):
+        self.oracle.feed(record.partition, self.ends[record.partition], record.time_ms, record.key, record.value)
+        self.ends[record.partition] += 1
 
     # -- daemons
 
