@@ -413,21 +413,20 @@ void lane_random_text(const struct lane *lane, char ret_text[TOKEN_LEN + 1]);
 struct batch *batch_new(struct lane *lane);
 
 /* partition_phase.c */
-#define PARTITION_WHYS(X)                                                     \
-        X(WHY_ASSIGNED, "assigned by the group")                              \
-        X(WHY_CLAIM_SENT, "claim sent")                                       \
-        X(WHY_CLAIM_UNDONE, "the claim was refused, or its answer lost")      \
-        X(WHY_CLAIMED, "claimed")                                             \
-        X(WHY_WENT_BACK, "Redis went back")                                   \
-        X(WHY_CAME_FORWARD, "Redis is again where it was")                    \
-        X(WHY_RECLAIMED, "claimed again after Redis went back")               \
-        X(WHY_RESUMED, "claimed again as the operator decided")               \
-        X(WHY_TAKEN, "another owner has it")                                  \
-        X(WHY_LATE_BYTES, "bytes of a dead connection of ours were executed") \
-        X(WHY_WAITED, "waited long enough to claim again")                    \
-        X(WHY_REVOKED, "revoked by the group")                                \
-        X(WHY_GIVEN_BACK, "given back by the group")                          \
-        X(WHY_DROPPED, "not ours any more")                                   \
+#define PARTITION_WHYS(X)                                                \
+        X(WHY_ASSIGNED, "assigned by the group")                         \
+        X(WHY_CLAIM_SENT, "claim sent")                                  \
+        X(WHY_CLAIM_UNDONE, "the claim was refused, or its answer lost") \
+        X(WHY_CLAIMED, "claimed")                                        \
+        X(WHY_WENT_BACK, "Redis went back")                              \
+        X(WHY_CAME_FORWARD, "Redis is again where it was")               \
+        X(WHY_RECLAIMED, "claimed again after Redis went back")          \
+        X(WHY_RESUMED, "claimed again as the operator decided")          \
+        X(WHY_TAKEN, "another owner has it")                             \
+        X(WHY_WAITED, "waited long enough to claim again")               \
+        X(WHY_REVOKED, "revoked by the group")                           \
+        X(WHY_GIVEN_BACK, "given back by the group")                     \
+        X(WHY_DROPPED, "not ours any more")                              \
         X(WHY_STOPPED, "an operator must decide")
 
 enum partition_why {
@@ -452,7 +451,7 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
 void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone,
                          int64_t n_left);
 void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low);
-void partition_taken(struct partition *p, bool by_ourselves);
+void partition_taken(struct partition *p);
 bool partition_counts(const struct partition *p); /* whether records are to be counted */
 bool partition_writes(const struct partition *p); /* whether its accounts may be written */
 void partition_waits(struct partition *p);        /* something new waits for a cut */

@@ -524,7 +524,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
                  "accounts_rewritten", "%zu", table_count(p->table), NULL);
 }
 
-void partition_taken(struct partition *p, bool by_ourselves)
+void partition_taken(struct partition *p)
 {
         const bool revoked = p->phase == PARTITION_REVOKED;
         const int64_t low = p->low, next = p->next;
@@ -541,12 +541,7 @@ void partition_taken(struct partition *p, bool by_ourselves)
                         p->answer_revoke = false;
                         p->lane->env->answer(p->lane->env->ctx, &answer);
                 }
-                partition_move(p, PARTITION_NONE, by_ourselves ? WHY_LATE_BYTES : WHY_TAKEN);
-                return;
-        }
-        if (by_ourselves) {
-                p->retry_us = p->lane->now_us;
-                partition_move(p, PARTITION_UNCLAIMED, WHY_LATE_BYTES);
+                partition_move(p, PARTITION_NONE, WHY_TAKEN);
                 return;
         }
         lane_count(p->lane->telemetry, LANE_FENCED, 1);

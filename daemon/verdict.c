@@ -4,10 +4,9 @@
  *   the EXEC    executed: every command's reply is looked at; nil or refused: nothing was done, all of it goes back;
  *               no reply: nobody knows, all of it goes back and is written whatever was executed
  *   own key     token ours, seq as we know it          current
- *               the same, seq one more, reply lost     current: it was executed
+ *               the same, seq larger                   current: an EXEC whose reply was lost was executed
  *               token gone, epoch or seq smaller       Redis went back in time
- *               another token                          taken by another owner
- *               token ours, seq larger                 taken by late bytes of our own */
+ *               another token                          taken by another owner */
 #include "lane_internal.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -379,7 +378,7 @@ static void judge_unclaimed(struct partition *p, const struct reply *f)
         p->lane->env->answer(p->lane->env->ctx, &(struct answer){ANSWER_REFUSED, p->id, 0});
 }
 
-enum verdict { VERDICT_CURRENT, VERDICT_WENT_BACK, VERDICT_TAKEN, VERDICT_LATE_BYTES /* of our own */ };
+enum verdict { VERDICT_CURRENT, VERDICT_WENT_BACK, VERDICT_TAKEN };
 
 static enum verdict verdict_of(const struct partition *p, const struct reply *token, int64_t epoch,
                                int64_t seq)
@@ -389,17 +388,13 @@ static enum verdict verdict_of(const struct partition *p, const struct reply *to
 
         if (!reply_is_string(token) || epoch < p->epoch || (ours && seq < p->seq))
                 return RULE(JUDGE_BACK) ? VERDICT_WENT_BACK : VERDICT_CURRENT;
-        if (!ours)
-                return RULE(JUDGE_TAKEN) ? VERDICT_TAKEN : VERDICT_CURRENT;
-        if (seq != p->seq && !(p->unknown && seq == p->seq_sent))
-                return RULE(JUDGE_LATE_BYTES) ? VERDICT_LATE_BYTES : VERDICT_CURRENT;
-        return VERDICT_CURRENT;
+        return ours || !RULE(JUDGE_TAKEN) ? VERDICT_CURRENT : VERDICT_TAKEN;
 }
 
 static void went_back(struct partition *p, int64_t epoch, int64_t low)
 {
         if (p->phase == PARTITION_REVOKED)
-                partition_taken(p, false); /* dropping the memory is right too */
+                partition_taken(p); /* dropping the memory is right too */
         else
                 partition_went_back(p, epoch, low);
 }
@@ -441,26 +436,20 @@ void own_judge(struct partition *p, const struct reply *reply)
                 log_line(LOG_LEVEL_NOTICE, "another owner", "partition", "%d", p->id, "host", "%s",
                          reply_is_string(host) ? host->str : "?", "pid", "%s",
                          reply_is_string(pid) ? pid->str : "?", NULL);
-                partition_taken(p, false);
+                partition_taken(p);
                 break;
         }
-        case VERDICT_LATE_BYTES:
-                log_line(LOG_LEVEL_WARNING,
-                         "bytes of a dead connection of ours were executed; the partition is claimed again",
-                         "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low",
-                         "%" PRId64, p->low, "low_is", "%" PRId64, low, "next", "%" PRId64, p->next, "seq",
-                         "%" PRId64, p->seq, "seq_is", "%" PRId64, seq, NULL);
-                partition_taken(p, true);
-                break;
         case VERDICT_CURRENT:
-                if (p->unknown)
+                if (p->unknown || seq > p->seq)
                         log_limited(&p->known_limit, LOG_LEVEL_NOTICE, "the own key tells the outcome",
                                     "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
                                     p->id, "executed", "%s", seq > p->seq ? "yes" : "not yet", "low_is",
                                     "%" PRId64, low, "low_sent", "%" PRId64, p->low_sent, "seq", "%" PRId64,
                                     seq, NULL);
-                if (seq > p->seq && p->low_sent > p->low)
-                        p->low = p->low_sent; /* the EXEC whose reply was lost did run */
+                /* It may have been told "not yet" before: bytes of a dead connection come when they come.  What they
+                 * wrote is dirty still, since everything that was sent after them is refused. */
+                if (seq > p->seq && low > p->low)
+                        p->low = low;
                 p->seq = seq;
                 p->unknown = false;
                 if (p->phase == PARTITION_WENTBACK) {

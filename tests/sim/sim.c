@@ -31,7 +31,7 @@ static struct {
         uint64_t runs, seed;
         unsigned jobs;
         bool has_seed, has_runs, trace, break_all, go_on, against, few, replays;
-        const char *rule;
+        const char *rules;
 } options;
 
 static struct world world;
@@ -254,22 +254,37 @@ static int run_plain(uint64_t seed, uint64_t runs, unsigned jobs)
         return 0;
 }
 
-static int run_broken(enum rule rule, uint64_t seed, uint64_t runs, unsigned jobs, bool explain)
+/* Rules by name, with commas between them; false where there is none of such a name. */
+static bool leave_out(const char *names)
 {
-        struct result result;
+        for (size_t n; *names != '\0'; names += n + (names[n] == ',')) {
+                int rule = 0;
 
-        rule_left_out = rule;
-        result = run_many(seed, runs, jobs, false);
-        rule_left_out = N_RULES;
-        if (result.failed_after == 0)
-                printf("%-26s not found in %" PRIu64 " runs\n", rules[rule].name, runs);
-        else
-                printf("%-26s %6" PRIu64 "  %s\n", rules[rule].name, result.failed_after, result.failure);
-        (void)fflush(stdout);
-        if (explain && result.failed_after != 0) {
-                rule_left_out = rule;
-                show(result.failed_seed, false, true);
+                n = strcspn(names, ",");
+                while (rule < N_RULES &&
+                       !(strlen(rules[rule].name) == n && memcmp(rules[rule].name, names, n) == 0))
+                        rule++;
+                if (rule == N_RULES) {
+                        (void)fprintf(stderr, "no rule has the name %.*s\n", (int)n, names);
+                        return false;
+                }
+                rules_left_out[rule] = true;
         }
+        return true;
+}
+
+/* After how many schedules are the rules missed that are left out? */
+static int run_broken(const char *names, bool explain)
+{
+        const struct result result = run_many(options.seed, options.runs, options.jobs, false);
+
+        if (result.failed_after == 0)
+                printf("%-26s not found in %" PRIu64 " runs\n", names, options.runs);
+        else
+                printf("%-26s %6" PRIu64 "  %s\n", names, result.failed_after, result.failure);
+        (void)fflush(stdout);
+        if (explain && result.failed_after != 0)
+                show(result.failed_seed, false, true);
         return result.failed_after == 0;
 }
 
@@ -331,7 +346,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         case 'p' + 256: options.replays = true; return 0;
         case 'k': options.go_on = true; return 0;
         case 't': options.trace = true; return 0;
-        case 'b': options.rule = arg; return 0;
+        case 'b': options.rules = arg; return 0;
         case 'a': options.break_all = true; return 0;
         case ARGP_KEY_ARG: argp_usage(state); return 0;
         default: return ARGP_ERR_UNKNOWN;
@@ -350,7 +365,7 @@ int main(int argc, char **argv)
                 {"replays", 'p' + 256, NULL, 0, "Is each schedule the same when it is run again?", 0},
                 {"keep-going", 'k', NULL, 0, "Name every seed that fails, and go on", 0},
                 {"trace", 't', NULL, 0, "Tell what happens in the shortest schedule that fails", 0},
-                {"break", 'b', "RULE", 0, "Leave out one rule of daemon/rules.h", 0},
+                {"break", 'b', "RULE[,RULE]", 0, "Leave out a rule of daemon/rules.h, or several", 0},
                 {"break-all", 'a', NULL, 0, "Leave out each rule in turn: after how many runs is it found?",
                  0},
                 {0},
@@ -358,7 +373,7 @@ int main(int argc, char **argv)
         static const struct argp argp = {
                 table, parse_option, NULL, "Real lanes in a simulated world that breaks at random.",
                 NULL,  NULL,         NULL};
-        int rule = N_RULES, bad = 0;
+        int bad = 0;
 
         options.runs = 10000;
         options.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
@@ -370,16 +385,9 @@ int main(int argc, char **argv)
         if (options.against)
                 return !against_real(options.seed, options.runs);
         world_init(&world);
-        if (options.rule != NULL) {
-                for (rule = 0; rule < N_RULES && strcmp(rules[rule].name, options.rule) != 0; rule++)
-                        ;
-                if (rule == N_RULES) {
-                        (void)fprintf(stderr, "no rule has the name %s\n", options.rule);
-                        return 64;
-                }
-        }
+        if (options.rules != NULL && !leave_out(options.rules))
+                return 64;
         if (options.has_seed && !options.has_runs && !options.replays) {
-                rule_left_out = (enum rule)rule;
                 show(options.seed, options.trace, true);
                 return world.failed;
         }
@@ -388,15 +396,18 @@ int main(int argc, char **argv)
         if (options.break_all) {
                 printf("seeds from %" PRIu64 " on\n%-26s %6s  %s\n", options.seed, "left out", "runs",
                        "found by");
-                for (rule = 0; rule < N_RULES; rule++)
-                        bad += run_broken((enum rule)rule, options.seed, options.runs, options.jobs, false);
+                for (int rule = 0; rule < N_RULES; rule++) {
+                        rules_left_out[rule] = true;
+                        bad += run_broken(rules[rule].name, false);
+                        rules_left_out[rule] = false;
+                }
                 printf("%d of %d rules found within %" PRIu64 " runs\n", N_RULES - bad, N_RULES,
                        options.runs);
                 return bad > 0;
         }
-        if (rule != N_RULES) {
+        if (options.rules != NULL) {
                 printf("seeds from %" PRIu64 " on\n", options.seed);
-                return run_broken((enum rule)rule, options.seed, options.runs, options.jobs, true);
+                return run_broken(options.rules, true);
         }
         return run_plain(options.seed, options.runs, options.jobs);
 }

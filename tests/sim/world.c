@@ -8,7 +8,7 @@
 #define QUIET_BOARDS_US INT64_C(3600000) /* each partition's places are looked at, and one more time */
 
 struct world *world_running;
-enum rule rule_left_out = N_RULES;
+bool rules_left_out[N_RULES];
 
 void world_fail(struct world *world, const char *format, ...)
 {
