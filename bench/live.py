@@ -5,6 +5,7 @@
     sustained(live, seconds, say)          the highest rate at which the lag does not grow
     latency(live, rate, seconds)           from produce to readable, beside a feed of that rate
     hold(live, rate, seconds, say)         one rate, and what it costs generator, Kafka, cloutd and Redis
+    start(live, say)                       how long a daemon takes that begins where another one ended
 
 All of it, generator and Kafka included, on this machine.  The lag is the log's end less `low`, the position up to which Redis
 has everything.
@@ -21,6 +22,7 @@ import pipe as pipes
 from pipe import harness
 
 SAMPLE_S = 0.5
+SAMPLES_LEAST = 8
 GREW_S = 0.25   # more events than come in this time: the lag grows
 KEPT_UP = 0.97  # of the rate that was asked for: less, and it is the generator or Kafka that does not hold it
 
@@ -36,7 +38,8 @@ class Live:
     def __init__(self, pipe, accounts, events, **changes):
         self.accounts = accounts
         self.world = pipe.world(**changes)
-        pipes.fill(self.world, events, accounts)
+        if events > 0:
+            pipes.fill(self.world, events, accounts)
         self.daemon = self.world.daemon()
         harness.wait_for(lambda: self.lag() == 0, 600, "the daemon has caught up", every=0.5)
         self.processes = {"cloutd": self.daemon.process.pid, "redis": self.world.redis.process.pid,
@@ -68,7 +71,7 @@ class Live:
         before, before_sent = {name: cpu_s(pid) for name, pid in self.processes.items()}, self.sent()
         with self.feed(rate) as generator:
             samples, began = [], time.monotonic()
-            while time.monotonic() < began + seconds:
+            while time.monotonic() < began + seconds or len(samples) < SAMPLES_LEAST:
                 time.sleep(SAMPLE_S)
                 samples.append((time.monotonic() - began, self.lag()))
             spent = time.monotonic() - began
@@ -99,6 +102,21 @@ def sustained(live, seconds, say, start=100_000, steps=5):
         good, bad = (rate, bad) if held else (good, rate)
         rate = (good + bad) / 2 if good and bad else rate * 2 if held else rate / 2
     return good
+
+
+def start(live, say):
+    """Seconds from exec to the first score of a daemon that finds all of its accounts in Redis."""
+    live.close()
+    world, account = live.world, b"newcomer"
+    world.kafka.write(world.topic, [harness.Record(world.partition_of(account), harness.now_ms(), account,
+                                                   b'{"type":"retweet","actor":"a","target":"newcomer"}')])
+    accounts, began = world.redis.client.dbsize(), time.monotonic()
+    live.daemon = world.daemon()
+    harness.wait_for(lambda: world.redis.client.hget(f"{world.prefix}a:newcomer", "all") == b"10", 600, "the first score",
+                     every=0.005)
+    seconds = time.monotonic() - began
+    say(f"  started with {accounts:,} keys in Redis: the first score after {seconds:.2f} s")
+    return seconds
 
 
 def latency(live, rate, seconds, probes=200):

@@ -2,6 +2,7 @@
 """pipe.py - from Kafka to Redis: cloutd, the floor below it, and its naive rival, on one topic and in turns.
 
     with Pipe(folder) as pipe: figures = compare(pipe, events=2_000_000, accounts=1_000_000, rounds=5)
+    catch_up(), scale()                    a long log; many accounts against few
 
 A real Kafka and a real Redis, as the integration tests start them.  Every contender reads the same topic from its beginning to
 its end; Redis is empty each time.  CPU time is a whole process's, its start included.  A figure that was measured several
@@ -152,7 +153,7 @@ CONTENDERS = {"floor": run_floor, "cloutd": run_cloutd, "naive": run_naive}
 
 
 def measure(world, name):
-    """One run of a contender, as figures; and who has how many points of all time."""
+    """One run of a contender, as figures."""
     world.redis.restart_empty()
     cpu_before, redis_before = children_cpu_s(), world.redis.client.info()
     watch, said = CONTENDERS[name](world)
@@ -168,7 +169,7 @@ def measure(world, name):
             "redis_cpu_ns_per_write": redis_cpu_s / writes * 1e9,
             "redis_bytes_in": (redis["total_net_input_bytes"] - redis_before["total_net_input_bytes"]) / events,
             "redis_memory_mib": redis["used_memory"] / 2**20})
-    return figures, points_of_all_time(world) if writes else None
+    return figures
 
 
 def points_of_all_time(world):
@@ -195,10 +196,10 @@ def compare(pipe, events, accounts, rounds, say=print):
     for number in range(rounds):
         row, answers = {}, {}
         for name in names if number % 2 == 0 else names[::-1]:
-            figures, answer = measure(world, name)
+            figures = measure(world, name)
             row.update({f"{name}.{figure}": value for figure, value in figures.items()})
-            if answer is not None:
-                answers[name] = answer
+            if "account_writes" in figures:
+                answers[name] = points_of_all_time(world)
             say(f"  {name:7} {figures['events_per_s']:11,.0f} events/s  {figures['cpu_ns']:7,.0f} ns of CPU an event"
                 + (f"  Redis {figures['redis_cpu_ns']:6,.0f} ns" if "redis_cpu_ns" in figures else ""))
         assert "naive" not in answers or answers["naive"] == answers["cloutd"], "cloutd and the naive rival disagree"
@@ -214,3 +215,36 @@ def ratios(row):
             ratio[f"cpu_to_{rival}"] = row["cloutd.cpu_ns"] / row[f"{rival}.cpu_ns"]
             ratio[f"rate_to_{rival}"] = row["cloutd.events_per_s"] / row[f"{rival}.events_per_s"]
     return ratio
+
+
+def catch_up(pipe, events, accounts, rounds, say=print):
+    """A long log against the slower of two floors: librdkafka's empty loop, and a pipeline that writes each account once."""
+    world = pipe.world()
+    fill(world, events, accounts)
+    rows = []
+    for _ in range(rounds):
+        floor = measure(world, "floor")
+        cloutd = measure(world, "cloutd")
+        _, refill = run_program(world, "refill", world.redis.socket, world.prefix)
+        fed_per_s = events / refill["seconds"]
+        rows.append({"events_per_s": cloutd["events_per_s"], "floor_events_per_s": floor["events_per_s"],
+                     "refill_events_per_s": fed_per_s, "writes_per_event": cloutd["account_writes"] / events,
+                     "rate_to_floors": cloutd["events_per_s"] / min(floor["events_per_s"], fed_per_s),
+                     "redis_cpu_ns_per_write": cloutd["redis_cpu_ns_per_write"],
+                     "redis_cpu_ns_per_plain_hset": refill["redis_cpu_ns_per_account"],
+                     "write_to_plain_hset": cloutd["redis_cpu_ns_per_write"] / refill["redis_cpu_ns_per_account"]})
+        say("  " + ", ".join(f"{name} {value:,.2f}" for name, value in rows[-1].items()))
+    return {figure: [row[figure] for row in rows] for figure in rows[0]}
+
+
+def scale(pipe, events, few, many, rounds, say=print):
+    """CPU per event with @many accounts against @few."""
+    worlds = {accounts: pipe.world() for accounts in (few, many)}
+    for accounts, world in worlds.items():
+        fill(world, events, accounts)
+    ratios_ = []
+    for _ in range(rounds):
+        cpu = {accounts: measure(world, "cloutd")["cpu_ns"] for accounts, world in worlds.items()}
+        say("  " + ", ".join(f"{accounts:,} accounts: {ns:,.0f} ns of CPU an event" for accounts, ns in cpu.items()))
+        ratios_.append(cpu[many] / cpu[few])
+    return {"many_to_few": ratios_}
