@@ -51,32 +51,58 @@ static const char *why_broken(const redisContext *redis)
 }
 
 static enum cloutd_err take_reply(const redisContext *redis, redisReply *reply, const char *command,
-                                  size_t command_len, redisReply **ret_reply, struct errmsg *reterr)
+                                  redisReply **ret_reply, struct errmsg *reterr)
 {
         enum cloutd_err err;
 
         if (reply == NULL)
-                return fail(reterr, CLOUTD_EAGAIN, "Redis: %.*s: %s", (int)command_len, command,
-                            why_broken(redis));
+                return fail(reterr, CLOUTD_EAGAIN, "Redis: %s: %s", command, why_broken(redis));
         if (reply->type != REDIS_REPLY_ERROR) {
                 *ret_reply = reply;
                 return CLOUTD_OK;
         }
-        err = fail(reterr, meaning_of(reply->str), "Redis: %.*s: %s", (int)command_len, command, reply->str);
+        err = fail(reterr, meaning_of(reply->str), "Redis: %s: %s", command, reply->str);
         freeReplyObject(reply);
         return err;
+}
+
+#define NAME_SIZE 160
+
+/* The command and its first argument, the key with most: what an error names.  @resp: *N $L COMMAND $L KEY ... */
+static void name_of(const char *resp, char ret_name[NAME_SIZE])
+{
+        const char *at = strchr(resp, '\n') + 1;
+        size_t used = 0;
+
+        for (int i = 0; i < 2 && *at == '$'; i++) {
+                char *begin;
+                const size_t len = (size_t)strtoul(at + 1, &begin, 10), room = NAME_SIZE - 1 - used;
+
+                begin += strlen("\r\n");
+                used += (size_t)snprintf(ret_name + used, room, "%s%.*s", i > 0 ? " " : "",
+                                         (int)(len < room / 2 ? len : room / 2), begin);
+                at = begin + len + strlen("\r\n");
+        }
 }
 
 enum cloutd_err redis_run(redisContext *redis, redisReply **ret_reply, struct errmsg *reterr,
                           const char *format, ...)
 {
+        char *command = NULL, name[NAME_SIZE];
+        redisReply *reply = NULL;
         va_list args;
-        redisReply *reply;
+        int len;
 
         va_start(args, format);
-        reply = redisvCommand(redis, format, args);
+        len = redisvFormatCommand(&command, format, args);
         va_end(args);
-        return take_reply(redis, reply, format, strcspn(format, " "), ret_reply, reterr);
+        if (len < 0)
+                return fail(reterr, CLOUTD_EAGAIN, "Redis: no memory for a command");
+        name_of(command, name);
+        if (redisAppendFormattedCommand(redis, command, (size_t)len) == REDIS_OK)
+                (void)redisGetReply(redis, (void **)&reply);
+        redisFreeCommand(command);
+        return take_reply(redis, reply, name, ret_reply, reterr);
 }
 
 bool redis_number(const redisReply *reply, int64_t most, int64_t *ret_number)
@@ -138,8 +164,7 @@ static enum cloutd_err log_in(redisContext *redis, const struct conf *conf, stru
         if (conf->redis_username != NULL)
                 args[n++] = conf->redis_username;
         args[n++] = conf->redis_password;
-        err = take_reply(redis, redisCommandArgv(redis, n, args, NULL), args[0], strlen(args[0]), &reply,
-                         reterr);
+        err = take_reply(redis, redisCommandArgv(redis, n, args, NULL), args[0], &reply, reterr);
         if (err == CLOUTD_OK)
                 freeReplyObject(reply);
         return err;

@@ -489,7 +489,7 @@ def test_a_wrong_password_is_refused_for_good_and_not_printed(redis, config):
     assert status == 69 and "cannot log in to Redis at 127.0.0.1" in err and "guess" not in err
     config.write_text(config.read_text().replace(", password_file: password", ""))
     status, _, err = ctl(config, "top")
-    assert status == 69 and "ZREVRANGE: NOAUTH" in err
+    assert status == 69 and ": NOAUTH" in err
 
 
 def test_no_redis_is_worth_another_try(redis, config):
@@ -501,7 +501,7 @@ def test_no_redis_is_worth_another_try(redis, config):
 def test_a_key_of_another_type_is_named(redis, config):
     redis("SET", "clout:a:bob", "x")
     status, _, err = ctl(config, "get", "bob")
-    assert status == 70 and "HGETALL: WRONGTYPE" in err
+    assert status == 70 and "HGETALL clout:a:bob: WRONGTYPE" in err
 
 
 def test_a_missing_configuration_is_named(tmp_path):

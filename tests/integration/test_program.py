@@ -126,10 +126,21 @@ def test_a_redis_that_would_evict_accounts_is_69(new_world):
     assert "noeviction" in daemon.log()
 
 
+@pytest.mark.parametrize("key", ["mode", "salt_check", "sources", "start:{topic}"])
+def test_a_key_that_is_not_ours_is_named_at_the_start(new_world, key):
+    world = new_world()
+    key = f"{world.prefix}{key.format(topic=world.topic)}"
+    world.redis.client.sadd(key, "foreign")
+    daemon = world.daemon()
+    assert daemon.wait() == 70, daemon.log_tail()
+    assert re.search(rf"Redis: [A-Z]+ {key}: WRONGTYPE", daemon.log()), daemon.log_tail()
+    assert world.redis.client.smembers(key) == {b"foreign"}
+
+
 @pytest.mark.parametrize("rules, named", [
     (("~*", "-multi"), "MULTI"),
-    (("~*", "-zadd"), "ZADD"),
-    (("~t:own*", "~t:mode", "~t:salt*"), "DEL"),
+    (("~*", "-zadd"), "ZADD t:top:x"),
+    (("~t:own*", "~t:mode", "~t:salt*"), "DEL t:a:x"),
 ])
 def test_a_redis_that_allows_only_half_of_it_is_69(new_world, rules, named):
     world = new_world()
