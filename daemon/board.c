@@ -225,7 +225,7 @@ void board_floors_lost(struct partition *p)
 
 size_t board_own_pairs(const struct partition *p)
 {
-        return 2 * ((size_t)__builtin_popcount(p->floors_unsaved) + p->pol_unsaved);
+        return 2 * (size_t)__builtin_popcount(p->floors_unsaved) + 3 * (size_t)p->pol_unsaved;
 }
 
 static void put_floor(const struct partition *p, struct buf *out, const char *kind, size_t window,
@@ -260,6 +260,8 @@ void board_put_own(struct partition *p, struct buf *out)
                 resp_text(out, p->rewrite ? REWRITE : p->lane->scoring->policy_version);
                 resp_text(out, "boards");
                 resp_text(out, p->boards);
+                resp_text(out, "lost_seen");
+                resp_i64(out, p->lost_seen);
         }
         p->floors_sent |= p->floors_unsaved;
         p->floors_unsaved = 0;

@@ -325,12 +325,15 @@ void account_encode(struct partition *p, uint32_t number)
                 put_gone(p, "SADD", write, e.index);
                 return;
         }
-        if (e.flags & RECORD_FOREIGN) {
+        if (e.flags & RECORD_FOREIGN &&
+            !lane->sums) { /* else the function sees to it: others had parts there */
                 size_t key_len;
                 const char *key = account_key(lane, e.id, e.id_len, &key_len);
 
-                resp_command(&lane->out, 2);
-                resp_text(&lane->out, "DEL");
+                resp_command(&lane->out, 4);
+                resp_text(&lane->out, "FCALL");
+                resp_text(&lane->out, "cloutd_clear");
+                resp_text(&lane->out, "1");
                 resp_bytes(&lane->out, key, key_len);
                 store_expect(lane, EXPECT_WRITE, e.index, p);
         }

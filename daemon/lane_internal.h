@@ -35,7 +35,7 @@
 #define SAMPLES        64
 #define BACKOFF_US     INT64_C(250000)  /* after an error of Redis's */
 #define WATCH_EVERY_US INT64_C(1000000) /* each own key is looked at, at the least */
-#define OWN_REPLIES    9 /* token epoch seq low f host pid resume gen: of the HMGET in the tail */
+#define OWN_REPLIES    10 /* token epoch seq low f host pid resume gen lost: of the HMGET in the tail */
 #define TOKEN_LEN      32
 #define SALTED_LEN     16 /* bytes of a salted hash */
 #define BATCH_EVENTS   64
@@ -235,6 +235,7 @@ struct partition {
         bool index_lost;
         const char *left_lost;
         bool own_lost; /* what the own key said besides `low` is not known */
+        int64_t lost_seen; /* so often others found a part of ours lost, and all accounts are written anew since */
 
         /* boards: a bit a window in the masks */
         struct floor floors[WINDOWS_MAX],
@@ -471,6 +472,7 @@ void repair_step(struct partition *p);
 void repair_hold(struct partition *p, enum stop_cause cause, const char *key, const char *redis);
 void repair_rewrite(struct partition *p); /* every account: registration and boards are not known */
 void repair_found(struct partition *p);   /* an EXEC was judged: do what its errors ask for */
+void repair_told(struct partition *p, int64_t lost); /* by another source, in the own key */
 bool reply_is_wrongtype(const struct reply *reply);
 
 /* continuity.c */

@@ -403,6 +403,7 @@ static void adopt_own(struct partition *p, const struct reply *own)
         p->low = reply_within(reply_field(own, "low"), REPLY_COUNT_MAX, p->first);
         p->now_next = p->now_done = reply_within(reply_field(own, "now"), TIME_SANE_MS, 0);
         p->messy_until = p->messy_stored = reply_within(reply_field(own, "messy"), TIME_SANE_MS, 0);
+        p->lost_seen = reply_within(reply_field(own, "lost_seen"), REPLY_COUNT_MAX, 0);
         if (p->phase == PARTITION_CLAIMING || RULE(BOARD_FLOOR_OF_REDIS))
                 board_read_own(p, own);
         due_adopt(p, own);

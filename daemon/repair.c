@@ -2,7 +2,8 @@
 /* repair.c - what becomes of an account whose state in Redis is damaged, and of any key that holds what we did not
  * write?
  *
- *   account's hash       in memory: written anew over it.  Else from the log, below
+ *   account's hash       in memory: written anew over it.  Else from the log, below.  Where it has several sources, the
+ *                        first that writes tells the others, who write all their accounts anew (shared.lua)
  *   due set              deleted; all accounts of the partition are visited, written and so registered anew
  *   board                deleted, and all partitions hear of it (board.c): the same
  *   own key              STOPPED until it is a hash again or gone; then all that it said besides `low` is made anew
@@ -125,13 +126,29 @@ void repair_rewrite(struct partition *p)
                 struct record *record = account_of(p, number);
                 const enum record_phase phase = record_phase(record);
 
-                if ((phase != RECORD_CLEAN && phase != RECORD_DIRTY) ||
-                    record->flags & (RECORD_LEFT | RECORD_REPAIR) || account_is_nothing(record))
+                if ((phase != RECORD_CLEAN && phase != RECORD_DIRTY) || record->flags & RECORD_REPAIR)
                         continue;
+                if (account_is_nothing(record)) {
+                        account_remove(p, number); /* if there is anything in Redis, the sweep wants it */
+                        continue;
+                }
                 ((struct cold *)record->cold)->reg = 0;
                 record->flags |= RECORD_ALL | RECORD_POL | RECORD_BOARDS;
                 account_dirty(p, number);
         }
+}
+
+void repair_told(struct partition *p, int64_t lost)
+{
+        if (lost <= p->lost_seen)
+                return;
+        log_line(LOG_LEVEL_WARNING,
+                 "parts of accounts were lost in Redis, says another source of theirs; all accounts are "
+                 "written anew",
+                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "lost",
+                 "%" PRId64, lost - p->lost_seen, NULL);
+        p->lost_seen = lost;
+        repair_rewrite(p);
 }
 
 void repair_found(struct partition *p)

@@ -17,12 +17,21 @@ The hash then has the part; for each window the points of the sum of all parts' 
 headline; `next`, the least of all parts (absent: none); `pol`; `_src`, which names a part that is there (it changes only when
 that one goes); and `at`: the latest of the parts' moments, but before `next`, so that no part's rows are of another time than the sum's, and never earlier
 than it was.  On the board of a window stands who has points > 0 there.  When no part is left, hash and members go.
-Nothing is written where a part cannot be read: the error names it.  Returns the number of parts.
+Returns the number of parts; negative, when one of them is lost.
+
+Lost is a part that cannot be read; and where the key is of another type, in shared mode, what every source had there.  It is
+left as an empty field, and its source is told by `lost` of its own key, so that it writes all its accounts anew.  Until each
+has written its part, the account has its parts but no new sum: nobody sees one that lacks something.
 
    FCALL cloutd_back 2 <account key> <optout> <field of the part> <the packed state> <salted id>
 
 Behind the write of a part, in the same EXEC: who returned is taken off `optout` if the part was written, else stays left.
 Returns how many were taken off.
+
+   FCALL cloutd_clear 1 <account key>
+
+Before a write in keyed mode: deletes the key if it is of another type.  Not if it is a hash by now: another source has met it
+too, and has written.  Returns how many were deleted.
 
 Lua counts in doubles.  Sums are exact while a count is below 2^53, all parts together; points are exact whatever they
 are, and stop at the ends of 64 bits, as scoring_points() does. ]]
@@ -96,12 +105,27 @@ local function total(row, points)
   return ('%s%.0f%07.0f'):format(sign, high, rest % 1e7), above
 end
 
+-- The parts of @these sources (nil: of all, but for ours) are lost.  Who never claimed has none.
+local function lose(key, prefix, ours, these)
+  local sources = redis.call('HGETALL', prefix .. 'sources')
+  if not these then redis.call('DEL', key) end
+  for i = 1, #sources, 2 do
+    local own, field = prefix .. 'own:' .. sources[i], '_s' .. sources[i + 1]
+    if field ~= ours and (not these or these[field]) then
+      local claimed = redis.pcall('HEXISTS', own, 'low') -- an error: of another type, and all is written anew because of that
+      if claimed == 1 then redis.call('HINCRBY', own, 'lost', 1) end
+      if claimed ~= 0 then redis.call('HSET', key, field, '') end
+    end
+  end
+end
+
 local points_of = {} -- the last table of points, by its text
 
 local function write(keys, args)
   local key, field, packed, id = keys[1], args[1], args[2], args[3]
   local headline, on_boards, n = tonumber(args[5]), args[6] == '1', #args - 7
-  local hash, sums, parts = redis.call('HGETALL', key), {}, {}
+  local prefix = string.sub(key, 1, #key - #id - 2)
+  local hash, sums, parts, lost, damaged = redis.pcall('HGETALL', key), {}, {}, false, {}
   local at, at_was, next_change, source, sourced = 0, 0, 0, nil, false
 
   local points = points_of[args[7]]
@@ -109,6 +133,11 @@ local function write(keys, args)
     points = {}
     for p in string.gmatch(args[7], '%S+') do points[#points + 1] = tonumber(p) end
     points_of = {[args[7]] = points}
+  end
+  if hash.err then
+    if string.sub(hash.err, 1, 9) ~= 'WRONGTYPE' or redis.call('GET', prefix .. 'mode') ~= 'shared' then return hash end
+    lose(key, prefix, field)
+    hash = redis.call('HGETALL', key)
   end
   for w = 1, n do
     sums[w] = {}
@@ -124,14 +153,24 @@ local function write(keys, args)
   for _, part in ipairs(parts) do
     sourced = sourced or part[1] == source
     local good, moment, change = pcall(add_part, sums, part[2])
-    if not good then return redis.error_reply('ERR the state ' .. part[1] .. ' of ' .. key .. ' cannot be read') end
-    if moment > at then at = moment end
-    if change > 0 and (next_change == 0 or change < next_change) then next_change = change end
+    if not good then
+      lost = true
+      if part[2] ~= '' then damaged[part[1]] = true end
+    else
+      if moment > at then at = moment end
+      if change > 0 and (next_change == 0 or change < next_change) then next_change = change end
+    end
   end
   if #parts == 0 then
     redis.call('DEL', key)
     for w = 1, n do redis.pcall('ZREM', keys[1 + w], id) end -- nobody is on one that is of another type
     return 0
+  end
+  if lost then
+    if next(damaged) then lose(key, prefix, field, damaged) end
+    if not sourced then redis.call('HSET', key, '_src', string.sub(parts[1][1], 3)) end
+    if packed ~= '' then redis.call('HSET', key, field, packed) else redis.call('HDEL', key, field) end
+    return -#parts
   end
   if next_change > 0 and at >= next_change then at = next_change - 1 end
   if at < at_was then at = at_was end
@@ -164,5 +203,11 @@ local function back(keys, args)
   return redis.call('SREM', optout, salted)
 end
 
+local function clear(keys)
+  if redis.call('TYPE', keys[1]).ok == 'hash' then return 0 end
+  return redis.call('DEL', keys[1])
+end
+
 redis.register_function('cloutd_write', write)
+redis.register_function('cloutd_clear', clear)
 redis.register_function('cloutd_back', back)

@@ -426,7 +426,7 @@ static void put_tail(struct lane *lane)
         put_command2(lane, "GET", lane->mode_key);
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 static const char *const fields[OWN_REPLIES] = {"token", "epoch", "seq",    "low", "f",
-                                                                "host",  "pid",   "resume", "gen"};
+                                                                "host",  "pid",   "resume", "gen", "lost"};
 
                 if (!p->watch_wanted)
                         continue;

@@ -213,10 +213,29 @@ static void write_refused(struct partition *p, struct sent_write *write, enum ex
         }
 }
 
-/* The function wrote the sum of @n_parts.  In keyed mode another source may write its part alone over it until the mode
+static void part_is_lost(struct partition *p, const struct sent_write *write)
+{
+        static struct log_limit limit;
+        const struct record *record = account_of(p, write->number);
+        char buf[RECORD_TAIL];
+
+        lane_count(p->lane->telemetry, LANE_DAMAGED, 1);
+        log_limited(&limit, LOG_LEVEL_WARNING,
+                    "a part of an account is lost in Redis; its score stays as it is until the source has "
+                    "written it anew",
+                    "key", "%.*s%.*s", (int)p->lane->key_prefix_len, p->lane->key, (int)record->id_len,
+                    record_id(p->table, record, buf), "topic", "%s", p->lane->shared->conf->kafka_topic,
+                    "partition", "%d", p->id, NULL);
+}
+
+/* The function wrote one of @n_parts (negative: one is lost).  In keyed mode another source may write its part alone over it until the mode
  * says so, and believes that the account is on the boards that it put it on itself: so it is written again then. */
 static void parts_written(struct partition *p, struct sent_write *write, long long n_parts)
 {
+        if (n_parts < 0) {
+                part_is_lost(p, write);
+                n_parts = -n_parts;
+        }
         if (n_parts <= (write->no_part ? 0 : 1))
                 return;
         shared_found(p, write->number, "its parts");
@@ -458,6 +477,7 @@ void own_judge(struct partition *p, const struct reply *reply)
                         continuity_doubt(p);                       /* it may have been stopped before */
                 }
                 continuity_resume_seen(p, reply->element[7]);
+                repair_told(p, reply_within(reply->element[9], REPLY_COUNT_MAX, 0));
                 break;
         }
 }

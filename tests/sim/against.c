@@ -138,10 +138,18 @@ static void add_state(struct words *words)
 
 static void add_fcall(struct words *words)
 {
+        const char *const ids[] = {"member0", "member1", "member2", "member3"};
+        const unsigned id = below(4);
+        char account[32];
+
+        (void)snprintf(account, sizeof account, "clout:a:%s", ids[id]);
         add_text(words, "FCALL");
         add_text(words, "cloutd_write");
         add_text(words, "4");
-        add_random(words, "hash", 2);
+        if (below(2) == 0)
+                add_random(words, "hash", 2);
+        else
+                add_text(words, account);
         add_text(words, "top0");
         add_text(words, "top1");
         add_text(words, "top2");
@@ -150,7 +158,7 @@ static void add_fcall(struct words *words)
                 add_text(words, "");
         else
                 add_state(words);
-        add_random(words, "member", 4);
+        add_text(words, ids[id]);
         add_text(words, "policy");
         add_text(words, "2");
         add_text(words, below(4) == 0 ? "0" : "1");
@@ -158,6 +166,51 @@ static void add_fcall(struct words *words)
         add_text(words, "2h");
         add_text(words, "4h");
         add_text(words, "all");
+}
+
+/* What the function looks at besides the account: the mode, who has claimed; and how a part of it is damaged. */
+static void add_around(struct words *words)
+{
+        switch (below(7)) {
+        case 0:
+                add_text(words, "SET");
+                add_text(words, "clout:mode");
+                add_text(words, below(4) == 0 ? "keyed" : "shared");
+                break;
+        case 1:
+                add_text(words, "HSET");
+                add_text(words, "clout:sources");
+                add_random(words, "t:", 3);
+                add_random(words, "", 3);
+                break;
+        case 2:
+                add_text(words, "HSET");
+                add_random(words, "clout:own:t:", 3);
+                add_text(words, "low");
+                add_text(words, "1");
+                break;
+        case 3:
+                add_text(words, "SET");
+                add_random(words, "clout:a:member", 2);
+                add_text(words, "foreign");
+                break;
+        case 4:
+                add_text(words, "HSET");
+                add_random(words, "clout:a:member", 2);
+                add_random(words, "_s", 3);
+                add_text(words, below(2) == 0 ? "" : "damaged");
+                break;
+        case 5:
+                add_text(words, "FCALL");
+                add_text(words, "cloutd_clear");
+                add_text(words, "1");
+                add_random(words, below(2) == 0 ? "hash" : "clout:a:member", 2);
+                break;
+        default:
+                add_text(words, "HGETALL");
+                add_random(words, below(2) == 0 ? "clout:a:member" : "clout:own:t:", 2);
+                break;
+        }
 }
 
 /* A state, and whether it was written. */
@@ -219,7 +272,10 @@ static const struct {
              {"PING", "", ""},
              {"NOSUCH", "any", ""},
              {"FCALL", "", ""},
-             {"FCALL", "", ""}};
+             {"FCALL", "", ""},
+             {"AROUND", "", ""},
+             {"AROUND", "", ""},
+             {"AROUND", "", ""}};
 
 static void make_command(struct words *words)
 {
@@ -236,6 +292,10 @@ static void make_command(struct words *words)
                         add_back(words);
                 else
                         add_fcall(words);
+                return;
+        }
+        if (strcmp(forms[form].name, "AROUND") == 0) {
+                add_around(words);
                 return;
         }
         add_text(words, forms[form].name);

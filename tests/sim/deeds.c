@@ -195,6 +195,9 @@ static void do_spoil(struct world *world, unsigned arg)
                 world->ill_placed = ~UINT64_C(0);
                 return;
         }
+        /* In keyed mode a part that another source had there, and that nobody has found out yet, is not missed. */
+        if ((world->profile->spread || world->profile->weight[DEED_GROW] > 0) && !judge_is_shared(server))
+                return;
         if (arg % 2 == 0 || world->n_spoiled == 8) {
                 if (world->n_spoiled == 0)
                         return;

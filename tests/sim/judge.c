@@ -171,12 +171,32 @@ static bool state_of(struct world *world, const struct key *key, int account, in
 
         (void)snprintf(field, sizeof field, "_s%d", p + 1);
         item = key_item(key, field, strlen(field));
-        if (item == NULL)
+        if (item == NULL || item->value.len == 0)
                 return false;
         if (state_unpack((const uint8_t *)item->value.at, item->value.len, hashes[account], ret_state) !=
             CLOUTD_OK)
                 world_fail(world, "state: of account %d in %s cannot be read", account, field);
         return true;
+}
+
+/* It is known that the part is gone: its source writes it anew. */
+static bool is_lost(const struct key *key, int p)
+{
+        char field[16];
+        const struct item *item;
+
+        (void)snprintf(field, sizeof field, "_s%d", p + 1);
+        item = key_item(key, field, strlen(field));
+        return item != NULL && item->value.len == 0;
+}
+
+static bool any_lost(const struct world *world, const struct key *key)
+{
+        bool any = false;
+
+        for (int p = 0; p < world->n_partitions; p++)
+                any = any || is_lost(key, p);
+        return any;
 }
 
 static void cells_text(const struct conf *conf, const struct story_score *score, char *buf, size_t size)
@@ -272,6 +292,10 @@ static bool check_part(struct world *world, struct server *server, int account, 
                 check_forward(world, before, account, p, &state);
                 return true;
         }
+        if (is_lost(key, p)) {
+                forget_part(before, account, p);
+                return false;
+        }
         entry = key_item(gone, (const char *)salted[account], SALTED_LEN);
         if (entry != NULL && strtoll(entry->value.at, NULL, 10) + 1 > end)
                 end = strtoll(entry->value.at, NULL, 10) + 1;
@@ -287,7 +311,7 @@ static bool check_part(struct world *world, struct server *server, int account, 
         return false;
 }
 
-static bool is_shared(const struct server *server)
+bool judge_is_shared(const struct server *server)
 {
         const struct key *mode = server_key(server, "clout:mode", 10);
 
@@ -313,7 +337,9 @@ static void check_account(struct world *world, struct server *server, int accoun
                 add_score(&sum, &part);
                 shows_one = shows_one || shows(world, key, &part);
         }
-        if (key == NULL) {
+        if (key == NULL || any_lost(world, key)) {
+                if (any_lost(world, key))
+                        world_hit(world, HIT_PART_LOST);
                 before->summed[account] = false;
                 return;
         }
@@ -328,7 +354,7 @@ static void check_account(struct world *world, struct server *server, int accoun
                 return;
         }
         compare(world, key, account, &sum, "after a transaction");
-        before->summed[account] = n_parts > 1 && is_shared(server);
+        before->summed[account] = n_parts > 1 && judge_is_shared(server);
 }
 
 /* ---- boards ---- */
@@ -487,8 +513,10 @@ static void check_boards(struct world *world, struct server *server, bool at_end
 
                 if (!at_end && world->ill_placed >> a & 1)
                         continue;
-                if (is_placed(world, server, a, why, sizeof why))
-                        placed[a] = is_shared(server);
+                if (any_lost(world, key_of(server, "a:", names[a])) && !at_end)
+                        placed[a] = false; /* its places are those of before */
+                else if (is_placed(world, server, a, why, sizeof why))
+                        placed[a] = judge_is_shared(server);
                 else if (placed[a] || at_end || n_sources(world, a) < 2)
                         world_fail(world, "board: %s", why);
                 /* else: until it is found out, each of its sources puts it on or takes it off by itself */
@@ -665,9 +693,9 @@ void judge_executed(struct server *server, struct client *client)
         bool boards = false;
 
         say_touched(world, server, client);
-        if (is_shared(server) && !before->mode && client != NULL)
+        if (judge_is_shared(server) && !before->mode && client != NULL)
                 world_hit(world, before->mode_lost ? HIT_MODE_LOST : HIT_MODE);
-        before->mode = is_shared(server);
+        before->mode = judge_is_shared(server);
         for (unsigned i = 0; i < server->n_touched; i++) {
                 const int tag = server->touched[i];
 
@@ -750,8 +778,8 @@ void judge_went_back(struct world *world, struct server *server)
         }
         if (!boards_are_whole(world, server))
                 world->ill_placed = ~UINT64_C(0);
-        now->mode_lost = now->mode && !is_shared(server);
-        now->mode = is_shared(server);
+        now->mode_lost = now->mode && !judge_is_shared(server);
+        now->mode = judge_is_shared(server);
         for (int p = 0; p < world->n_partitions; p++)
                 now->low[p] = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
 }
@@ -859,6 +887,8 @@ void judge_end(struct world *world, const char *when)
                                 world_fail(world, "missing: %s, account %d has no hash", when, a);
                         continue;
                 }
+                if (any_lost(world, key))
+                        world_fail(world, "lost: %s, account %d lacks a part", when, a);
                 if (!score.counted && !key->spoiled)
                         world_fail(world, "nothing: %s, account %d came back or never was, and has a hash",
                                    when, a);

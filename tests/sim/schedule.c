@@ -123,7 +123,8 @@ static void make_spread(uint64_t *state, struct profile *profile)
         profile->weight[DEED_GIVE] = (uint8_t)(profile->weight[DEED_GIVE] + 5);
         if (draw(state) % 2 == 0)
                 profile->weight[DEED_CRASH] = (uint8_t)(profile->weight[DEED_CRASH] + 3);
-        profile->weight[DEED_SPOIL] = 0;
+        if (profile->boards == 0 && draw(state) % 3 == 0)
+                profile->weight[DEED_SPOIL] = 4;
 }
 
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)

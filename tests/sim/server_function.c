@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* server_function.c - the functions cloutd_write and cloutd_back: daemon/shared.lua says what they do. */
+/* server_function.c - the functions of daemon/shared.lua, which says what they do. */
 #include "server_internal.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -38,9 +38,9 @@ static bool add_part(struct text packed, size_t n, int64_t rows[][16], int64_t *
         int64_t moment, next;
 
         if (packed.len < 12 || packed.at[0] != 2)
-                return false;
-        (void)leb(&at); /* gen */
-        (void)leb(&at); /* pos */
+                return false; /* what is flipped behind that, only its owner finds out */
+        (void)leb(&at);       /* gen */
+        (void)leb(&at);       /* pos */
         moment = (int64_t)leb(&at);
         (void)leb(&at); /* reg */
         (void)leb(&at); /* boards */
@@ -113,6 +113,51 @@ static int64_t row_points(const int64_t *row, const int64_t *points, size_t n)
         return sum;
 }
 
+/* The parts of a key are lost: of one source (@only), or of all but @ours. */
+static void lose(struct call *call, struct text name, struct text ours, const struct text *only)
+{
+        struct server *server = call->server;
+        const bool known = name.len > 8 && memcmp(name.at, "clout:a:", 8) == 0; /* against.c has others */
+        const struct key *sources = known ? server_key(server, "clout:sources", 13) : NULL;
+
+        if (only == NULL) {
+                changed(call, server_key(server, name.at, name.len));
+                key_drop(server_key(server, name.at, name.len));
+        }
+        for (uint32_t i = 0; sources != NULL && i < sources->n_slots; i++) {
+                const struct item *source = &sources->items[i];
+                char own_name[64], field[16];
+                const int len = snprintf(own_name, sizeof own_name, "clout:own:%.*s", (int)source->name.len,
+                                         source->name.at);
+                const int field_len =
+                        snprintf(field, sizeof field, "_s%.*s", (int)source->value.len, source->value.at);
+                struct key *own, *key;
+
+                if (!source->used || text_is(ours, field, (size_t)field_len) ||
+                    (only != NULL && !text_is(*only, field, (size_t)field_len)))
+                        continue;
+                own = server_key(server, own_name, (size_t)len);
+                if (key_item(own, "low", 3) == NULL)
+                        continue;
+                hash_set(server, own, "lost", number_text(server, key_integer(own, "lost", 0) + 1));
+                changed(call, own);
+                key = server_key(server, name.at, name.len);
+                if (key == NULL)
+                        key = key_make(server, name, KEY_HASH);
+                hash_set(server, key, field, pool_text(server->pool, "", 0));
+                changed(call, key);
+                sources = server_key(server, "clout:sources", 13); /* making a key may have moved it */
+        }
+}
+
+static bool is_shared(const struct server *server, struct text name)
+{
+        const struct key *mode = server_key(server, "clout:mode", 10);
+
+        return name.len > 8 && memcmp(name.at, "clout:a:", 8) == 0 && mode != NULL &&
+               mode->type == KEY_STRING && text_is(mode->value, "shared", 6);
+}
+
 static void write_part(struct call *call)
 {
         struct server *server = call->server;
@@ -123,12 +168,17 @@ static void write_part(struct call *call)
         int64_t rows[10][16] = {{0}}, points[16] = {0}, at_ms = 0, next_ms = 0;
         size_t n_points = 0, n_parts = 0;
         struct text first = {0};
-        bool sourced = false, refused;
+        bool sourced = false, lost = false, refused;
         const struct item *source;
         struct key *key;
         char cells[400] = "", *end;
 
         call->argv[1] = call->argv[3];
+        key = server_key(server, call->argv[3].at, call->argv[3].len);
+        if (key != NULL && (key->type != KEY_HASH || key->spoiled) && is_shared(server, call->argv[3])) {
+                server->n_refused += key->spoiled;
+                lose(call, call->argv[3], field, NULL);
+        }
         key = look(call, KEY_HASH, &refused);
         call->argv[1] = (struct text){"cloutd_write", 12};
         if (refused)
@@ -146,8 +196,9 @@ static void write_part(struct call *call)
                                     !isdigit(name.at[2]) || text_is(name, field.at, field.len))
                         continue;
                 if (!add_part(value, n, rows, &at_ms, &next_ms)) {
-                        say_simple(call, "-ERR the state cannot be read\r\n");
-                        return;
+                        lost = true;
+                        if (value.len > 0)
+                                lose(call, call->argv[3], field, &name);
                 }
                 if (n_parts++ == 0)
                         first = name;
@@ -165,6 +216,17 @@ static void write_part(struct call *call)
                                 item_drop(call, boards[w], id);
                 }
                 say_number(call, ':', 0);
+                return;
+        }
+        if (lost) {
+                if (!sourced)
+                        hash_set(server, key, "_src", pool_text(server->pool, first.at + 2, first.len - 2));
+                if (packed.len > 0)
+                        item_make(server, key, field)->value = pool_text(server->pool, packed.at, packed.len);
+                else
+                        item_drop(call, call->argv[3], field);
+                changed(call, key);
+                say_number(call, ':', -(int64_t)n_parts);
                 return;
         }
         for (size_t w = 0; w < n; w++) {
@@ -228,12 +290,26 @@ static void back(struct call *call)
         call->argc = 8;
 }
 
+static void clear(struct call *call)
+{
+        struct key *key = server_key(call->server, call->argv[3].at, call->argv[3].len);
+        const bool foreign = key != NULL && (key->type != KEY_HASH || key->spoiled);
+
+        if (foreign) {
+                changed(call, key);
+                key_drop(key);
+        }
+        say_number(call, ':', foreign);
+}
+
 void cmd_fcall(struct call *call)
 {
         if (!call->server->has_function)
                 say_simple(call, "-ERR Function not found\r\n");
         else if (text_is(call->argv[1], "cloutd_back", 11))
                 back(call);
+        else if (text_is(call->argv[1], "cloutd_clear", 12))
+                clear(call);
         else
                 write_part(call);
 }

@@ -112,7 +112,8 @@ struct deed {
         X(SOURCES, "account with parts of several sources")                    \
         X(MODE, "mode changed to shared while running")                        \
         X(MODE_LOST, "mode lost with a roll-back, set again")                  \
-        X(ONE_PART, "account of several parts showed one for a while")
+        X(ONE_PART, "account of several parts showed one for a while")         \
+        X(PART_LOST, "part of an account lost, and written anew")
 
 enum hit {
 #define HIT_NAME(name, about) HIT_##name,
@@ -294,6 +295,7 @@ bool net_quiet(const struct world *world);
 void judge_init(struct world *world);
 void judge_begin(struct world *world);
 int judge_tag(const char *name, size_t len);
+bool judge_is_shared(const struct server *server); /* the mode, as Redis has it */
 void judge_executed(struct server *server, struct client *client);
 void judge_went_back(struct world *world,
                      struct server *server); /* what it has now is not compared with before */

@@ -440,28 +440,121 @@ Test(shared, points_of_a_sum_stop_at_the_ends_of_64_bits)
         }
 }
 
+/* What a reader may be shown while a part is lost: what it was, nothing, or all of it. */
+static void turn_and_look(struct daemon *d, int steps, int64_t before, int64_t after)
+{
+        for (int i = 0; i < steps; i++) {
+                int64_t all;
+
+                turn(d, 1);
+                all = field_of(0, "all");
+                cr_assert(all == before || all == after || all == -1, "%" PRId64, all);
+        }
+}
+
 Test(shared, a_part_that_cannot_be_read_is_not_counted_as_nothing)
 {
         static const char *const broken[] = {"", "\1", "\2\1\1\1\1\1\1", "\2\1\1\1\1\1\1\1\1\1\1\1\1"};
 
         for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
-                redisReply *whole;
-
                 begin_anew();
                 for (int p = 0; p < RIG_PARTITIONS; p++)
                         count_in(p, 0);
                 x = started();
                 daemon_settle(x, "before");
-                whole = rig_redis(rig, "HGET clout:a:a0 _s2");
                 freeReplyObject(rig_redis(rig, "HSET clout:a:a0 _s2 %b", broken[i], strlen(broken[i])));
                 count_in(0, 0);
-                turn(x, 200);
-                cr_expect_eq(field_of(0, "all"), 20, "row %zu: it stands still", i);
-                cr_expect_eq(rig_own(rig, 0, "low"), 1, "row %zu", i);
-                freeReplyObject(rig_redis(rig, "HSET clout:a:a0 _s2 %b", whole->str, whole->len));
-                freeReplyObject(whole);
-                daemon_settle(x, "mended");
-                rig_compare(rig, "mended");
+                turn_and_look(x, 200, 20, 30);
+                if (i > 0) { /* an empty one is known to be lost, and was told */
+                        daemon_settle(x, "its source has it in memory");
+                        rig_compare(rig, "its source has it in memory");
+                        continue;
+                }
+                cr_expect_eq(field_of(0, "all"), 20);
+                cr_expect_eq(rig_own(rig, 0, "low"), 2, "what we count is kept");
+                count_in(1, 0);
+                daemon_settle(x, "its source writes");
+                rig_compare(rig, "its source writes");
+        }
+}
+
+/* Whoever finds it, and whether the others have their parts in memory or only in the log. */
+Test(shared, what_is_lost_of_an_account_all_its_sources_write_anew)
+{
+        static const char *const ways[] = {"SET clout:a:a0 foreign", "HSET clout:a:a0 _s2 damaged",
+                                           "HSET clout:a:a0 _s1 damaged"};
+
+        for (int how = 0; how < 12; how++) {
+                const char *way = ways[how % 3];
+
+                begin_anew();
+                count_in(0, 0);
+                count_in(1, 0);
+                count_in(1, 0);
+                two_started();
+                two_settle("two sources");
+                cr_assert(redis_is_shared());
+                x = daemon_crash(x);
+                if (how / 3 % 2 == 0)
+                        y = daemon_crash(y);
+                rig_do(rig, way);
+                count_in(0, 0);
+                if (how / 6 == 0) {
+                        x = daemon_new(rig);
+                        daemon_order(x, ORDER_ASSIGN, 0, 0);
+                        turn_and_look(x, 200, 30, 40);
+                        x = daemon_crash(x); /* who was told has not heard it yet */
+                }
+                x = daemon_new(rig);
+                daemon_order(x, ORDER_ASSIGN, 0, 0);
+                if (y == NULL) {
+                        y = daemon_new(rig);
+                        daemon_order(y, ORDER_ASSIGN, 1, 0);
+                }
+                two_settle(way);
+                rig_compare(rig, way);
+                x = daemon_crash(x);
+                y = daemon_crash(y);
+                two_started();
+                count_in(1, 0);
+                two_settle("another life");
+                rig_compare(rig, "another life");
+        }
+}
+
+Test(shared, what_is_lost_is_written_anew_whatever_happens_meanwhile)
+{
+        for (int moment = 0; moment < 3 * MOMENTS; moment++) {
+                begin_anew();
+                count_in(0, 0);
+                count_in(1, 0);
+                count_in(1, 0);
+                count_in(1, 2);
+                two_started();
+                two_settle("two sources");
+                if (moment % 2 == 0) {
+                        y = daemon_crash(y);
+                        y = daemon_new(rig);
+                        daemon_order(y, ORDER_ASSIGN, 1, 0);
+                        turn(y, 20);
+                }
+                rig_do(rig, "SET clout:a:a0 foreign");
+                count_in(0, 0);
+                for (int i = 0; i < moment; i++) {
+                        turn_and_look(x, 1, 30, 40);
+                        turn_and_look(y, 1, 30, 40);
+                }
+                if (moment % 3 == 0)
+                        rig_cut_connections(rig);
+                if (moment % 3 == 1) {
+                        y = daemon_crash(y);
+                        y = daemon_new(rig);
+                        daemon_order(y, ORDER_ASSIGN, 1, 0);
+                }
+                if (moment % 3 == 2)
+                        do_in(1, STORY_LEAVE, 0);
+                two_settle("in the end");
+                rig_compare(rig, "in the end");
         }
 }
 
