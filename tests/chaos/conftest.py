@@ -2,17 +2,12 @@
 """conftest.py - where pytest looks for fixtures; at the end, how often everything was broken."""
 
 # ruff: noqa: E402, F401  the folder first; fixtures are used by their names
-import os
-import random
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
-
-# Workers of `-n` inherit it, so that all of them know the same schedules.
-os.environ.setdefault("CHAOS_FIRST_SEED", str(random.SystemRandom().randrange(1, 10**9)))
 
 from fixtures import kafka, new_world, pytest_configure, pytest_runtest_makereport
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random faults, several at once, while events stream in; then everything is mended, and every field must be right.
 
-CHAOS_ROUNDS=N runs N schedules, CHAOS_FIRST_SEED=N from that seed on.  The seed of each is printed; CHAOS_SEED=N plays
+CHAOS_ROUNDS=N runs N schedules, CLOUTD_FIRST_SEED=N from that seed on.  The seed of each is printed; CHAOS_SEED=N plays
 that one again: the same faults at the same moments with the same choices, though never with the same timing to the
 millisecond."""
 
@@ -16,13 +16,12 @@ import pytest
 import chaos
 from chaos import SHORT, ChaosWorld
 from faults import FAULTS, PARTIES
-from harness import UNDER_SANITIZER
+from harness import UNDER_SANITIZER, seeds
 from oracle import Window
 from policies import DAY, HOUR, KRED, MIXED, SECOND
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "2" if UNDER_SANITIZER else "5"))
-FIRST_SEED = int(os.environ["CHAOS_FIRST_SEED"])
-SEEDS = [int(os.environ["CHAOS_SEED"])] if "CHAOS_SEED" in os.environ else [FIRST_SEED + i for i in range(ROUNDS)]
+SEEDS = seeds("CHAOS_SEED", ROUNDS)
 SECONDS = 6  # in which faults begin
 
 Step = namedtuple("Step", "at_s fault seed")
