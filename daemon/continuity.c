@@ -87,10 +87,16 @@ static void tell_missing(struct partition *p)
         atomic_store_explicit(&p->telemetry->missing_to, open ? p->stopped.begin : -1, memory_order_relaxed);
 }
 
-void continuity_forget(struct partition *p)
+/* Reading has begun where it was asked to, or nothing is asked for any more. */
+static void start_settled(struct partition *p)
 {
         p->verifying = p->start_awaited = p->start_asked_again = false;
         p->start_passed = 0;
+}
+
+void continuity_forget(struct partition *p)
+{
+        start_settled(p);
         p->doubt = DOUBT_NONE;
         p->range_known = false;
         p->resume = RESUME_NONE;
@@ -109,7 +115,7 @@ static void verify(struct partition *p, const struct fingerprint *fp)
 {
         p->doubt = DOUBT_NONE;
         p->range_known = false;
-        p->verifying = fp->set && fp->offset < p->next;
+        p->verifying = RULE(BEGINS_AS_ASKED) && fp->set && fp->offset < p->next;
         p->expected = *fp;
 }
 
@@ -176,8 +182,7 @@ bool continuity_verified(struct partition *p, const struct log_record *record)
                 p->doubt_us = p->lane->now_us;
                 return false;
         }
-        p->verifying = p->start_awaited = p->start_asked_again = false;
-        p->start_passed = 0;
+        start_settled(p);
         return true;
 }
 
@@ -195,8 +200,7 @@ bool continuity_begins(struct partition *p, int64_t offset)
                 }
                 return false;
         }
-        p->start_awaited = p->start_asked_again = false;
-        p->start_passed = 0;
+        start_settled(p);
         return true;
 }
 
@@ -289,7 +293,7 @@ static void read_step(struct partition *p)
                 tell_where_to_read(p, p->at_commit ? AT_KAFKAS_COMMIT : continuity_read_from(p));
         else if (!env->seek(env->ctx, p->id, continuity_read_from(p)))
                 return;
-        p->start_awaited = true;
+        p->start_awaited = RULE(BEGINS_AS_ASKED);
         p->start_asked_again = p->start_passed > 0;
         p->seek_wanted = p->range_known = false;
 }

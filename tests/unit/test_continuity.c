@@ -194,6 +194,42 @@ Test(continuity, what_was_fetched_before_an_assignment_is_no_beginning)
         rig_compare(rig, "the end first");
 }
 
+/* Fetching was asked to begin at 0.  It does at 2, the first record that is there; but before, @n_old times, one comes of
+ * what was fetched for an earlier assignment. */
+static void fetch_begins(int *n_old)
+{
+        if (!x->reads[0] || x->at[0] != 0)
+                return;
+        if (*n_old > 0) {
+                x->at[0] = 7 - (*n_old)--;
+                daemon_feed(x, 1);
+                x->reads[0] = false;
+        } else {
+                x->at[0] = 2;
+        }
+}
+
+Test(continuity, a_log_whose_first_records_nobody_sees_is_read_from_the_first_that_comes)
+{
+        for (int old = 0; old <= 3; old++) {
+                int left = old;
+
+                rig_do(rig, "FLUSHALL");
+                new_log();
+                for (int i = 0; i < 2; i++) /* of a transaction that was aborted */
+                        rig_append_to(rig, 0, &(struct story_event){0}, 0);
+                count(3);
+                count(3);
+                started();
+                for (int i = 0; i < 1200; i++) {
+                        fetch_begins(&left);
+                        run(1);
+                }
+                daemon_settle(x, "read");
+                expect_points("read", 20, 20, 20);
+        }
+}
+
 Test(continuity, records_lost_to_retention_stop_the_partition_and_are_counted)
 {
         bool ready;
