@@ -5,6 +5,7 @@
     sustained(live, seconds, say)          the highest rate at which the lag does not grow
     latency(live, rate, seconds)           from produce to readable, beside a feed of that rate
     hold(live, rate, seconds, say)         one rate, and what it costs generator, Kafka, cloutd and Redis
+    rebalance(live, rate, seconds, say)    what half of the partitions wait for when they go to another daemon
     start(live, say)                       how long a daemon takes that begins where another one ended
 
 All of it, generator and Kafka included, on this machine.  The lag is the log's end less `low`, the position up to which Redis
@@ -13,15 +14,19 @@ has everything.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pipe as pipes
 from pipe import harness
 
 SAMPLE_S = 0.5
+PROBES_PER_S = 200
+PROBE_WARM_UP_S = 8  # its first round, 1,000 events, is not counted
 SAMPLES_LEAST = 8
 GREW_S = 0.25   # more events than come in this time: the lag grows
 KEPT_UP = 0.97  # of the rate that was asked for: less, and it is the generator or Kafka that does not hold it
@@ -119,12 +124,45 @@ def start(live, say):
     return seconds
 
 
-def latency(live, rate, seconds, probes=200):
-    """Of @probes events a second beside the feed."""
-    world = live.world
-    with live.feed(rate):
-        done = subprocess.run([pipes.PROGRAMS / "probe", world.kafka.brokers, world.topic, world.redis.socket, world.prefix,
-                               str(probes), str(seconds)], stdout=subprocess.PIPE, text=True, check=True)
-    figures = pipes.figures_of(done.stdout)
-    assert figures["lost"] == 0, f"{figures['lost']} events never became readable, or too late"
+def log_moments(daemon, what):
+    """[(when the line was written, ms that the daemon itself took)] of each such line of its log."""
+    lines = (line for line in daemon.log().splitlines() if f'msg="{what}"' in line)
+    return [(datetime.fromisoformat(re.search(r"ts=(\S+)", line)[1]), int(re.search(r" ms=(\d+)", line)[1])) for line in lines]
+
+
+def rebalance(live, rate, seconds, say):
+    """Seconds that the event with the worst luck waited while half of the partitions went to a second daemon, beyond what the
+    group itself needed: from the end of the first one's letting go until the last partition was given."""
+    world, kafka_s = live.world, None
+    with live.feed(rate), probe(world, seconds) as probing:
+        time.sleep(PROBE_WARM_UP_S)
+        second = world.daemon()
+        harness.wait_for(second.had_partitions, what="the second daemon has partitions")
+        figures = pipes.figures_of(probing.communicate()[0])
+        released, _ = log_moments(live.daemon, "partitions revoked")[-1]
+        given, took_ms = max(moment for daemon in (live.daemon, second) for moment in log_moments(daemon, "partitions assigned"))
+        kafka_s = (given - released).total_seconds() - took_ms / 1000
+    assert figures["lost"] == 0, f"{figures['lost']} events never became readable"
+    assert second.terminate(60) == 0, second.log_tail()
+    say(f"  rebalance: the longest wait {figures['max_ms']:,.0f} ms, of which the group took {kafka_s * 1000:,.0f}; "
+        f"the median {figures['p50_ms']:,.0f} ms")
+    return figures["max_ms"] / 1000 - kafka_s
+
+
+@contextlib.contextmanager
+def probe(world, seconds, rate=PROBES_PER_S):
+    process = subprocess.Popen([pipes.PROGRAMS / "probe", world.kafka.brokers, world.topic, world.redis.socket, world.prefix,
+                                str(rate), str(seconds)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def latency(live, rate, seconds):
+    """Of the probe's events beside the feed."""
+    with live.feed(rate), probe(live.world, seconds) as probing:
+        figures = pipes.figures_of(probing.communicate()[0])
+    assert figures["lost"] == 0, f"{figures['lost']} events never became readable"
     return figures

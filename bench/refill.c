@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEPTH 1024
+#define DEPTH       1024
+#define FIRST_BYTES ((size_t)1 << 20)
 
 static redisContext *redis;
 
@@ -90,7 +91,7 @@ static void add_command(struct commands *c, const char *key, const redisReply *f
 
 static struct commands read_accounts(const char *prefix)
 {
-        struct commands c = {.len = 0};
+        struct commands c = {.bytes = grown(NULL, FIRST_BYTES), .cap = FIRST_BYTES};
         char cursor[24] = "0";
 
         do {
