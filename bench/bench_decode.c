@@ -5,17 +5,24 @@
  *
  * The events are made from a fixed seed, with all fields, and streamed from memory.  Every feed is decoded by
  * the entry that the daemon uses and by the complete scanner alone; beside them the floor (reading the bytes)
- * and, where it is installed, jansson as the plain rival.  A run counts only if every decoder found in every
- * event what was put into it. Repetitions of all rows take turns, so that a noisy minute hits all of them. */
+ * and, where they are installed, the rivals: yyjson with a pool, simdjson on demand, jansson.  A run counts only if
+ * every decoder found in every event what was put into it.  Repetitions of all rows take turns, so that a noisy minute
+ * hits all of them; a ratio is the median of those of the repetitions. */
 #include "cloutd/decode.h"
 #include "cloutd/err.h"
+#include "measure.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #ifdef HAVE_JANSSON
 #include <jansson.h>
+#endif
+#ifdef HAVE_YYJSON
+#include <yyjson.h>
+#endif
+#ifdef HAVE_SIMDJSON
+#include "rivals/simdjson_decode.h"
 #endif
 
 #define SLOTS     64
@@ -32,18 +39,9 @@ struct feed {
 
 static uint64_t random_state;
 
-static uint64_t random_u64(void) /* splitmix64 */
-{
-        uint64_t z = (random_state += UINT64_C(0x9e3779b97f4a7c15));
-
-        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-        return z ^ (z >> 31);
-}
-
 static size_t random_below(size_t n)
 {
-        return (size_t)(random_u64() % n);
+        return (size_t)(random_next(&random_state) % n);
 }
 
 /* --- what an event says, as one number --- */
@@ -110,7 +108,7 @@ static size_t make_event(char *line, enum style style, char (*names)[64], struct
         event.target = names[1];
 
         snprintf(members[n_members++], sizeof *members, "\"id\"%s\"%010zX%016" PRIX64 "\"", colon,
-                 random_below((size_t)1 << 40), random_u64());
+                 random_below((size_t)1 << 40), random_next(&random_state));
         snprintf(members[n_members++], sizeof *members, "\"type\"%s\"%s\"", colon, type);
         if (escapes)
                 snprintf(members[n_members++], sizeof *members, "\"actor\"%s\"user\\/%s\"", colon,
@@ -271,43 +269,89 @@ static uint64_t run_jansson(const struct feed *feed, struct decoder *decoder, bo
 }
 #endif
 
-/* --- measuring --- */
-
-static double cpu_ns(void)
+#ifdef HAVE_YYJSON
+static uint64_t run_yyjson(const struct feed *feed, struct decoder *decoder, bool check)
 {
-        struct timespec now;
+        static char pool[16384]; /* more than any event here takes: nothing is allocated */
+        uint64_t sum = 0;
 
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-        return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
+        (void)decoder;
+        for (size_t i = 0; i < feed->n_events; i++) {
+                struct event event = {.followers = 0};
+                yyjson_alc alc;
+                yyjson_doc *doc;
+                yyjson_val *key;
+                yyjson_obj_iter iter;
 
-static int compare_doubles(const void *a, const void *b)
-{
-        const double x = *(const double *)a;
-        const double y = *(const double *)b;
+                CHECK(yyjson_alc_pool_init(&alc, pool, sizeof pool));
+                doc = yyjson_read_opts(feed->text + feed->starts[i],
+                                       feed->starts[i + 1] - feed->starts[i] - 1, 0, &alc, NULL);
+                CHECK(doc != NULL && yyjson_obj_iter_init(yyjson_doc_get_root(doc), &iter));
+                while ((key = yyjson_obj_iter_next(&iter)) != NULL) {
+                        yyjson_val *val = yyjson_obj_iter_get_val(key);
 
-        return (x > y) - (x < y);
-}
-
-static void print_machine(void)
-{
-        char line[256];
-        FILE *cpuinfo = fopen("/proc/cpuinfo", "r");
-
-        while (cpuinfo != NULL && fgets(line, sizeof line, cpuinfo) != NULL)
-                if (strncmp(line, "model name", 10) == 0) {
-                        printf("# %s", line);
-                        break;
+                        if (yyjson_equals_str(key, "type")) {
+                                event.type = yyjson_get_str(val);
+                                event.type_len = (uint32_t)yyjson_get_len(val);
+                        } else if (yyjson_equals_str(key, "actor")) {
+                                event.actor = yyjson_get_str(val);
+                                event.actor_len = (uint16_t)yyjson_get_len(val);
+                        } else if (yyjson_equals_str(key, "target")) {
+                                event.target = yyjson_get_str(val);
+                                event.target_len = (uint16_t)yyjson_get_len(val);
+                        } else if (yyjson_equals_str(key, "actor_followers")) {
+                                event.followers = yyjson_get_sint(val);
+                        } else if (yyjson_equals_str(key, "ts")) {
+                                event.ts_ms = yyjson_get_sint(val);
+                        } else if (yyjson_equals_str(key, "undo")) {
+                                event.undo = yyjson_is_true(val);
+                        }
                 }
-        if (cpuinfo != NULL)
-                (void)fclose(cpuinfo); /* only read */
-        printf("# compiler   : %s%s\n", __VERSION__,
-#ifdef __OPTIMIZE__
-               ""
-#else
-               ", not optimised: the figures mean nothing"
+                sum += add_event(REJECT_NONE, &event, check);
+        }
+        return sum;
+}
 #endif
-        );
+
+#ifdef HAVE_SIMDJSON
+static uint64_t run_simdjson(const struct feed *feed, struct decoder *decoder, bool check)
+{
+        static struct rival_simdjson *rival;
+        uint64_t sum = 0;
+
+        (void)decoder;
+        if (rival == NULL)
+                rival = rival_simdjson_new();
+        for (size_t i = 0; i < feed->n_events; i++) {
+                struct event event;
+                /* what lies behind an event may be read: there is another one, or the rest of the buffer */
+                const bool good = rival_simdjson_decode(rival, feed->text + feed->starts[i],
+                                                        feed->starts[i + 1] - feed->starts[i] - 1, &event);
+                sum += add_event(good ? REJECT_NONE : REJECT_JSON, &event, check);
+        }
+        return sum;
+}
+#endif
+
+static void print_row(const char *name, const struct feed *feed, double *ns, size_t n_reps)
+{
+        const struct spread s = spread_of(ns, n_reps);
+
+        printf("%-33s %-22s %7.1f %7.1f %7.1f %7.1f\n", name, feed->name,
+               (double)feed->bytes / (double)feed->n_events - 1, s.min, s.median, s.p99);
+}
+
+/* @ours against @rival, each by repetition. */
+static void figure_ratio(const double *ours, const double *rival, size_t n_reps, const char *name,
+                         const char *feed)
+{
+        double *ratios = malloc(n_reps * sizeof *ratios);
+
+        CHECK(ratios != NULL);
+        for (size_t i = 0; i < n_reps; i++)
+                ratios[i] = ours[i] / rival[i];
+        figure(spread_of(ratios, n_reps).median, "to_%s.%s", name, feed);
+        free(ratios);
 }
 
 int main(int argc, char **argv)
@@ -315,6 +359,7 @@ int main(int argc, char **argv)
         const size_t n_events = argc > 1 ? strtoul(argv[1], NULL, 10) : 100000;
         const size_t n_reps = argc > 2 ? strtoul(argv[2], NULL, 10) : 15;
         enum { STABLE, SHUFFLED, ESCAPED, SOME_ODD, FEEDS };
+        static const char *const keys[FEEDS] = {"stable", "shuffled", "escaped", "some_odd"};
 
         if (n_events == 0 || n_reps == 0) {
                 fprintf(stderr, "usage: bench_decode [EVENTS [REPETITIONS]]\n");
@@ -329,54 +374,71 @@ int main(int argc, char **argv)
         const struct {
                 const char *name;
                 contender *run;
-                const struct feed *feed;
+                int feed;
+                const char *rival; /* of the row of decode_event() with the same feed */
         } rows[] = {
-                {"read the bytes only", run_read, &feeds[STABLE]},
-                {"decode_event", run_decode, &feeds[STABLE]},
-                {"decode_event, one NDJSON message", run_ndjson, &feeds[STABLE]},
-                {"decode_event_complete", run_complete, &feeds[STABLE]},
-                {"decode_event", run_decode, &feeds[SOME_ODD]},
-                {"decode_event", run_decode, &feeds[SHUFFLED]},
-                {"decode_event_complete", run_complete, &feeds[SHUFFLED]},
-                {"decode_event", run_decode, &feeds[ESCAPED]},
-                {"decode_event_complete", run_complete, &feeds[ESCAPED]},
+                {"read the bytes only", run_read, STABLE, NULL},
+                {"decode_event", run_decode, STABLE, NULL},
+                {"decode_event, one NDJSON message", run_ndjson, STABLE, NULL},
+                {"decode_event_complete", run_complete, STABLE, NULL},
+                {"decode_event", run_decode, SOME_ODD, NULL},
+                {"decode_event", run_decode, SHUFFLED, NULL},
+                {"decode_event_complete", run_complete, SHUFFLED, NULL},
+                {"decode_event", run_decode, ESCAPED, NULL},
+                {"decode_event_complete", run_complete, ESCAPED, NULL},
+#ifdef HAVE_YYJSON
+                {"yyjson, pool", run_yyjson, STABLE, "yyjson"},
+                {"yyjson, pool", run_yyjson, SHUFFLED, "yyjson"},
+#endif
+#ifdef HAVE_SIMDJSON
+                {"simdjson, on demand", run_simdjson, STABLE, "simdjson"},
+                {"simdjson, on demand", run_simdjson, SHUFFLED, "simdjson"},
+#endif
 #ifdef HAVE_JANSSON
-                {"jansson", run_jansson, &feeds[STABLE]},
-                {"jansson", run_jansson, &feeds[SHUFFLED]},
+                {"jansson", run_jansson, STABLE, "jansson"},
+                {"jansson", run_jansson, SHUFFLED, "jansson"},
 #endif
         };
         const size_t n_rows = sizeof rows / sizeof *rows;
         double *ns = malloc(n_rows * n_reps * sizeof *ns);
+        const double *ours[FEEDS] = {NULL};
         struct decoder *decoders[sizeof rows / sizeof *rows];
         uint64_t sink = 0;
 
         CHECK(ns != NULL);
         print_machine();
         for (size_t i = 0; i < n_rows; i++) {
+                const struct feed *feed = &feeds[rows[i].feed];
+
                 decoders[i] = decoder_new(SLOTS);
                 CHECK(decoders[i] != NULL);
-                if (rows[i].run(rows[i].feed, decoders[i], true) != rows[i].feed->truth) {
-                        fprintf(stderr, "%s: wrong answers on \"%s\"\n", rows[i].name, rows[i].feed->name);
+                if (rows[i].run(feed, decoders[i], true) != feed->truth) {
+                        fprintf(stderr, "%s: wrong answers on \"%s\"\n", rows[i].name, feed->name);
                         exit(1);
                 }
         }
         for (size_t rep = 0; rep < n_reps; rep++)
                 for (size_t i = 0; i < n_rows; i++) {
-                        const double start = cpu_ns();
-                        sink += rows[i].run(rows[i].feed, decoders[i], false);
-                        ns[i * n_reps + rep] = (cpu_ns() - start) / (double)n_events;
+                        const double start = thread_cpu_ns();
+                        sink += rows[i].run(&feeds[rows[i].feed], decoders[i], false);
+                        ns[i * n_reps + rep] = (thread_cpu_ns() - start) / (double)n_events;
                 }
-        printf("# %zu events, %zu repetitions, ns of CPU per event\n", n_events, n_reps);
-        printf("%-33s %-22s %7s %7s %7s %7s\n", "what", "feed", "bytes", "min", "median", "max");
         for (size_t i = 0; i < n_rows; i++) {
-                double *row = ns + i * n_reps;
-                qsort(row, n_reps, sizeof *row, compare_doubles);
-                printf("%-33s %-22s %7.1f %7.1f %7.1f %7.1f\n", rows[i].name, rows[i].feed->name,
-                       (double)rows[i].feed->bytes / (double)n_events - 1, row[0], row[n_reps / 2],
-                       row[n_reps - 1]);
+                if (rows[i].run == run_decode)
+                        ours[rows[i].feed] = ns + i * n_reps;
+                if (rows[i].rival != NULL)
+                        figure_ratio(ours[rows[i].feed], ns + i * n_reps, n_reps, rows[i].rival,
+                                     keys[rows[i].feed]);
+        }
+        printf("%-33s %-22s %7s %7s %7s %7s   ns of CPU\n", "what", "feed", "bytes", "min", "median", "p99");
+        for (size_t i = 0; i < n_rows; i++) {
+                print_row(rows[i].name, &feeds[rows[i].feed], ns + i * n_reps, n_reps);
+                if (rows[i].run == run_decode)
+                        figure(quantile(ns + i * n_reps, n_reps, 0.5), "%s_ns", keys[rows[i].feed]);
                 decoder_free(decoders[i]);
         }
         printf("# (%" PRIx64 ")\n", sink); /* so that nothing measured can be left out as unused */
+        print_figures();
         for (size_t i = 0; i < FEEDS; i++) {
                 free(feeds[i].text);
                 free(feeds[i].starts);

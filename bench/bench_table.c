@@ -1,35 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_table.c - how long does it take to find an account?
  *
- *      bench_table [--large]           1 M accounts; 10 M with --large (2.5 GB)
+ *      bench_table [ACCOUNTS ...]      1,000,000; ten million take 3 GB
  *
  * Three ways to the same answer, in turns within one run: the table in batches of 64 with its three passes,
- * the table one by one, and the plain rival, a chained hash table under a mutex.  Two streams from a fixed
- * seed: accounts drawn evenly, and by Zipf's law with exponent 1.05, as feeds are.  Ids and hashes lie ready,
- * as behind the decoder.  Each look-up also touches the record, as counting would; the sum of what was
+ * the table one by one, and the plain rival, a chained hash table under a mutex.  Streams from a fixed seed: accounts
+ * drawn evenly, and by Zipf's law with exponents 1.0 and 1.1.  Once with ids and hashes ready, where the processor
+ * overlaps look-ups by itself, and once behind the decoder, as in the daemon, where it cannot; what decoding and hashing
+ * alone take is then taken off.  Each look-up also touches the record, as counting would; the sum of what was
  * touched is the answer that all must agree on. */
 #include "cloutd/err.h"
 #include "cloutd/state.h"
 #include "cloutd/table.h"
+#include "measure.h"
 #include <inttypes.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define EVENTS      (1u << 20)
 #define BATCH       64
 #define REPETITIONS 7
 #define N_CELLS     7
 #define ID_BYTES    16
+#define EVENT_BYTES 176 /* more than any event made here has */
 
 struct request {
         uint64_t hash;
         uint32_t account;
         uint8_t id_len;
         char id[ID_BYTES];
+};
+
+/* What the ways are given: ids and hashes, or (decoder not NULL) messages to find them in. */
+struct stream {
+        struct decoder *decoder;
+        const struct request *requests;
+        const char (*messages)[EVENT_BYTES];
+        const uint8_t *lens;
+};
+
+struct wanted {
+        uint64_t hash;
+        const char *id;
+        size_t id_len;
 };
 
 struct node {
@@ -47,38 +62,6 @@ struct rival {
 };
 
 static uint64_t random_state = 42;
-
-static uint64_t random_u64(void) /* splitmix64 */
-{
-        uint64_t z = (random_state += UINT64_C(0x9e3779b97f4a7c15));
-
-        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-        return z ^ (z >> 31);
-}
-
-static double random_unit(void)
-{
-        return (double)(random_u64() >> 11) / 9007199254740992.0;
-}
-
-/* A rank 0..n-1 by Zipf's law with exponent 1.05, from the continuous law's inverse: the first ranks are a
- * little off, the tail, which is what caches feel, is right. */
-static uint32_t random_zipf(size_t n)
-{
-        const double exponent = 1.05, power = 1 - exponent;
-        const double top = pow((double)n + 1, power);
-
-        return (uint32_t)(pow(1 + random_unit() * (top - 1), 1 / power) - 1) % (uint32_t)n;
-}
-
-static double now_ns(void)
-{
-        struct timespec t;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 static size_t make_id(char *id, uint32_t account)
 {
@@ -124,8 +107,7 @@ static void rival_free(struct rival *rival)
         free(rival);
 }
 
-/* --- the three ways; each returns the sum over all look-ups of how often the account was looked up before
- * --- */
+/* --- the ways; each returns the sum over all look-ups of how often the account was looked up before --- */
 
 static uint64_t touch(const struct table *table, uint32_t number)
 {
@@ -139,16 +121,42 @@ static uint64_t touch(const struct table *table, uint32_t number)
         return before;
 }
 
-static uint64_t run_batches(struct table *table, struct rival *rival, const struct request *requests)
+static inline struct wanted want(const struct stream *stream, size_t i)
+{
+        struct event event;
+
+        if (stream->decoder == NULL)
+                return (struct wanted){stream->requests[i].hash, stream->requests[i].id,
+                                       stream->requests[i].id_len};
+        CHECK(decode_event(stream->decoder, i % BATCH, stream->messages[i], stream->lens[i], &event) ==
+              REJECT_NONE);
+        return (struct wanted){account_hash(event.target, event.target_len), event.target, event.target_len};
+}
+
+/* No account is looked up: what the others spend before they can.  Returns the hashes' sum instead. */
+static uint64_t run_nothing(struct table *table, struct rival *rival, const struct stream *stream)
+{
+        uint64_t sum = 0;
+
+        (void)table;
+        (void)rival;
+        for (size_t i = 0; i < EVENTS; i++)
+                sum += want(stream, i).hash;
+        return sum;
+}
+
+static uint64_t run_batches(struct table *table, struct rival *rival, const struct stream *stream)
 {
         uint64_t sum = 0;
 
         (void)rival;
         for (size_t from = 0; from < EVENTS; from += BATCH) {
-                const struct request *batch = requests + from;
+                struct wanted batch[BATCH];
 
-                for (size_t i = 0; i < BATCH; i++)
+                for (size_t i = 0; i < BATCH; i++) {
+                        batch[i] = want(stream, from + i);
                         table_prefetch_index(table, batch[i].hash);
+                }
                 for (size_t i = 0; i < BATCH; i++)
                         table_prefetch_record(table, batch[i].hash);
                 for (size_t i = 0; i < BATCH; i++)
@@ -157,29 +165,32 @@ static uint64_t run_batches(struct table *table, struct rival *rival, const stru
         return sum;
 }
 
-static uint64_t run_singly(struct table *table, struct rival *rival, const struct request *requests)
+static uint64_t run_singly(struct table *table, struct rival *rival, const struct stream *stream)
 {
         uint64_t sum = 0;
 
         (void)rival;
-        for (size_t i = 0; i < EVENTS; i++)
-                sum += touch(table, table_find(table, requests[i].hash, requests[i].id, requests[i].id_len));
+        for (size_t i = 0; i < EVENTS; i++) {
+                const struct wanted w = want(stream, i);
+
+                sum += touch(table, table_find(table, w.hash, w.id, w.id_len));
+        }
         return sum;
 }
 
-static uint64_t run_rival(struct table *table, struct rival *rival, const struct request *requests)
+static uint64_t run_rival(struct table *table, struct rival *rival, const struct stream *stream)
 {
         uint64_t sum = 0;
 
         (void)table;
         for (size_t i = 0; i < EVENTS; i++) {
-                const struct request *r = &requests[i];
+                const struct wanted w = want(stream, i);
                 struct node *node;
 
                 CHECK(pthread_mutex_lock(&rival->lock) == 0);
-                node = rival->buckets[r->hash & rival->mask];
-                while (node != NULL && (node->hash != r->hash || node->id_len != r->id_len ||
-                                        memcmp(node->id, r->id, r->id_len) != 0))
+                node = rival->buckets[w.hash & rival->mask];
+                while (node != NULL && (node->hash != w.hash || node->id_len != w.id_len ||
+                                        memcmp(node->id, w.id, w.id_len) != 0))
                         node = node->next;
                 CHECK(node != NULL);
                 sum += node->count++;
@@ -188,15 +199,16 @@ static uint64_t run_rival(struct table *table, struct rival *rival, const struct
         return sum;
 }
 
+enum { NOTHING, BATCHES, SINGLY, RIVAL, N_WAYS };
 static const struct {
         const char *name;
-        uint64_t (*run)(struct table *table, struct rival *rival, const struct request *requests);
-} ways[] = {
-        {"table, batches of 64", run_batches},
-        {"table, one by one", run_singly},
-        {"chained table with a mutex", run_rival},
+        uint64_t (*run)(struct table *table, struct rival *rival, const struct stream *stream);
+} ways[N_WAYS] = {
+        [NOTHING] = {"nothing looked up", run_nothing},
+        [BATCHES] = {"table, batches of 64", run_batches},
+        [SINGLY] = {"table, one by one", run_singly},
+        [RIVAL] = {"chained table with a mutex", run_rival},
 };
-#define N_WAYS (sizeof ways / sizeof *ways)
 
 static void forget(struct table *table, struct rival *rival)
 {
@@ -205,13 +217,6 @@ static void forget(struct table *table, struct rival *rival)
         for (size_t i = 0; i <= rival->mask; i++)
                 for (struct node *node = rival->buckets[i]; node != NULL; node = node->next)
                         node->count = 0;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-        const double x = *(const double *)a, y = *(const double *)b;
-
-        return (x > y) - (x < y);
 }
 
 /* What every way must answer, counted without any table. */
@@ -227,46 +232,101 @@ static uint64_t true_answer(const struct request *requests, size_t n)
         return sum;
 }
 
-static void measure(struct table *table, struct rival *rival, struct request *requests, size_t n, bool zipf)
+static const struct {
+        const char *name;
+        double exponent; /* 0: drawn evenly */
+} laws[] = {{"even", 0}, {"zipf_1.0", 1}, {"zipf_1.1", 1.1}};
+
+/* The look-ups' part of way @w in a repetition: without what comes before them. */
+static double part(double (*ns)[REPETITIONS], int w, int repetition)
+{
+        return ns[w][repetition] - ns[NOTHING][repetition];
+}
+
+static void report(double (*ns)[REPETITIONS], size_t n, const char *law, bool decoded)
+{
+        static const char *const keys[N_WAYS] = {"", "", "singly", "mutex"};
+        double ratios[REPETITIONS], values[REPETITIONS];
+
+        for (int w = BATCHES; w < N_WAYS; w++) {
+                struct spread s;
+
+                for (int i = 0; i < REPETITIONS; i++) {
+                        values[i] = part(ns, w, i);
+                        ratios[i] = part(ns, BATCHES, i) / part(ns, w, i);
+                }
+                s = spread_of(values, REPETITIONS);
+                (void)printf("%9zu  %-8s  %-14s  %-28s %8.1f %8.1f %8.1f\n", n, law,
+                             decoded ? "behind decoder" : "ids ready", ways[w].name, s.min, s.median, s.max);
+                if (w != BATCHES)
+                        figure(spread_of(ratios, REPETITIONS).median, "%s_to_%s.%zu.%s",
+                               decoded ? "decoded" : "ready", keys[w], n, law);
+        }
+        (void)fflush(stdout);
+}
+
+static void measure(struct table *table, struct rival *rival, const struct stream *stream, size_t n,
+                    const char *law)
 {
         double ns[N_WAYS][REPETITIONS];
-        uint64_t want;
+        uint64_t answers[2] = {0, true_answer(stream->requests, n)}; /* of nothing, of the others */
 
-        for (size_t i = 0; i < EVENTS; i++) {
-                struct request *r = &requests[i];
-
-                /* ranks are spread over the accounts, so that the popular ones are not neighbours */
-                r->account = zipf ? (uint32_t)((uint64_t)random_zipf(n) * 2654435761u % n)
-                                  : (uint32_t)(random_u64() % n);
-                r->id_len = (uint8_t)make_id(r->id, r->account);
-                r->hash = account_hash(r->id, r->id_len);
-        }
-        want = true_answer(requests, n);
+        for (size_t i = 0; i < EVENTS; i++)
+                answers[0] += stream->requests[i].hash;
         /* the first round warms up and is not counted */
-        for (int repetition = -1; repetition < REPETITIONS; repetition++) {
-                forget(table, rival);
-                for (size_t w = 0; w < N_WAYS; w++) {
-                        const double before = now_ns();
-                        const uint64_t got = ways[w].run(table, rival, requests);
+        for (int repetition = -1; repetition < REPETITIONS; repetition++)
+                for (int w = 0; w < N_WAYS; w++) {
+                        double before;
+                        uint64_t got;
 
+                        forget(table, rival);
+                        before = thread_cpu_ns();
+                        got = ways[w].run(table, rival, stream);
                         if (repetition >= 0)
-                                ns[w][repetition] = (now_ns() - before) / EVENTS;
-                        if (w == 0)
-                                for (uint32_t number = 1; number < table_end(table); number++)
-                                        record_store(&table_record(table, number)->pos, 0);
-                        if (got != want) {
+                                ns[w][repetition] = (thread_cpu_ns() - before) / EVENTS;
+                        if (got != answers[w != NOTHING]) {
                                 (void)fprintf(stderr, "%s: %" PRIu64 " instead of %" PRIu64 "\n",
-                                              ways[w].name, got, want);
+                                              ways[w].name, got, answers[w != NOTHING]);
                                 exit(1);
                         }
                 }
+        report(ns, n, law, stream->decoder != NULL);
+}
+
+static void measure_law(struct table *table, struct rival *rival, size_t n, double exponent, const char *law)
+{
+        struct request *requests = malloc(EVENTS * sizeof *requests);
+        char(*messages)[EVENT_BYTES] = malloc(EVENTS * sizeof *messages);
+        uint8_t *lens = malloc(EVENTS);
+        struct stream stream = {NULL, requests, (const char(*)[EVENT_BYTES])messages, lens};
+
+        CHECK(requests != NULL && messages != NULL && lens != NULL);
+        for (size_t i = 0; i < EVENTS; i++) {
+                struct request *r = &requests[i];
+                int len;
+
+                /* ranks are spread over the accounts, so that the popular ones are not neighbours */
+                r->account = exponent > 0 ? (uint32_t)((uint64_t)random_zipf(&random_state, n, exponent) *
+                                                       2654435761u % n)
+                                          : (uint32_t)(random_next(&random_state) % n);
+                r->id_len = (uint8_t)make_id(r->id, r->account);
+                r->hash = account_hash(r->id, r->id_len);
+                len = snprintf(messages[i], EVENT_BYTES,
+                               "{\"id\":\"%016" PRIx64 "\",\"type\":\"retweet\",\"actor\":\"user_%08u\","
+                               "\"actor_followers\":%u,\"target\":\"%s\",\"ts\":%u000}",
+                               random_next(&random_state), (unsigned)(i * 7919 % 100000000),
+                               (unsigned)(i % 100000), r->id, 1718000000u + (unsigned)i / 1000);
+                CHECK(len > 0 && len < EVENT_BYTES);
+                lens[i] = (uint8_t)len;
         }
-        for (size_t w = 0; w < N_WAYS; w++) {
-                qsort(ns[w], REPETITIONS, sizeof ns[w][0], compare_doubles);
-                (void)printf("%9zu  %-8s  %-28s %8.1f %8.1f\n", n, zipf ? "zipf" : "even", ways[w].name,
-                             ns[w][0], ns[w][REPETITIONS / 2]);
-        }
-        (void)fflush(stdout);
+        measure(table, rival, &stream, n, law);
+        stream.decoder = decoder_new(BATCH);
+        CHECK(stream.decoder != NULL);
+        measure(table, rival, &stream, n, law);
+        decoder_free(stream.decoder);
+        free(requests);
+        free(messages);
+        free(lens);
 }
 
 static void bench(size_t n)
@@ -274,18 +334,17 @@ static void bench(size_t n)
         struct slabs *slabs = slabs_new();
         struct table *table = slabs != NULL ? table_new(slabs, N_CELLS, NULL) : NULL;
         struct rival *rival = rival_new(n);
-        struct request *requests = malloc(EVENTS * sizeof *requests);
         double slowest = 0, before, total = 0;
 
-        CHECK(table != NULL && requests != NULL);
+        CHECK(table != NULL);
         for (uint32_t i = 0; i < n; i++) {
                 char id[ID_BYTES];
                 const size_t len = make_id(id, i);
                 const uint64_t hash = account_hash(id, len);
 
-                before = now_ns();
+                before = wall_ns();
                 CHECK(table_insert(table, hash, id, len) != 0);
-                before = now_ns() - before;
+                before = wall_ns() - before;
                 total += before;
                 slowest = before > slowest ? before : slowest;
         }
@@ -298,9 +357,8 @@ static void bench(size_t n)
         (void)printf("%9zu  insert: %.0f ns each with the clock, the slowest (the index grows) %.1f ms; %.1f "
                      "bytes each\n",
                      n, total / (double)n, slowest / 1e6, (double)table_bytes(table) / (double)n);
-        measure(table, rival, requests, n, false);
-        measure(table, rival, requests, n, true);
-        free(requests);
+        for (size_t i = 0; i < sizeof laws / sizeof *laws; i++)
+                measure_law(table, rival, n, laws[i].exponent, laws[i].name);
         rival_free(rival);
         (void)table_free(table);
         (void)slabs_free(slabs);
@@ -308,13 +366,22 @@ static void bench(size_t n)
 
 int main(int argc, char **argv)
 {
-        if (argc > 2 || (argc == 2 && strcmp(argv[1], "--large") != 0)) {
-                (void)fprintf(stderr, "usage: bench_table [--large]\n");
-                return 64;
+        print_machine();
+        (void)printf("%9s  %-8s  %-14s  %-28s %8s %8s %8s   ns of CPU a look-up\n", "accounts", "stream", "",
+                     "", "least", "median", "most");
+        if (argc == 1)
+                bench(1000000);
+        for (int i = 1; i < argc; i++) {
+                char *end;
+                const size_t n = strtoul(argv[i], &end, 10);
+
+                if (*end != '\0' || n < 1000 || n > 100000000) {
+                        (void)fprintf(stderr,
+                                      "usage: bench_table [ACCOUNTS ...]      1,000 to 100,000,000\n");
+                        return 64;
+                }
+                bench(n);
         }
-        (void)printf("%9s  %-8s  %-28s %8s %8s   ns an event\n", "accounts", "stream", "", "least", "median");
-        bench(1000000);
-        if (argc == 2)
-                bench(10000000);
+        print_figures();
         return 0;
 }

@@ -10,11 +10,11 @@
  * times the memory.  All answers are compared with the events that were put in. */
 #include "cloutd/err.h"
 #include "cloutd/window.h"
+#include "measure.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define REPETITIONS 9
 #define N_CELLS     7
@@ -32,21 +32,6 @@ struct subject {
         uint32_t rows[CONF_WINDOWS_MAX][DAYS][N_CELLS]; /* the rival: for each ring, bucket mod DAYS */
         int64_t n_events;
 };
-
-static double now_ns(void)
-{
-        struct timespec t;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-        const double x = *(const double *)a, y = *(const double *)b;
-
-        return (x > y) - (x < y);
-}
 
 static void history_event(struct subject *s, wall_ms_t ts, unsigned cell, int delta)
 {
@@ -142,8 +127,10 @@ static void check(const struct subject *s, const char *what, int64_t got, int64_
 
 static void report(const char *what, const struct subject *s, size_t n_buckets, double *ns)
 {
-        qsort(ns, REPETITIONS, sizeof *ns, compare_doubles);
-        (void)printf("%8zu %6zu  %-12s %9.1f %9.1f\n", n_buckets, s->len, what, ns[0], ns[REPETITIONS / 2]);
+        const struct spread spread = spread_of(ns, REPETITIONS);
+
+        (void)printf("%8zu %6zu  %-13s %9.1f %9.1f %9.1f\n", n_buckets, s->len, what, spread.min,
+                     spread.median, spread.p99);
 }
 
 static void bench(int n_hours, int n_days, int64_t rounds)
@@ -162,25 +149,27 @@ static void bench(int n_hours, int n_days, int64_t rounds)
                 int64_t sum = 0;
                 double t[5];
 
-                t[0] = now_ns();
+                t[0] = thread_cpu_ns();
                 for (int64_t i = 0; i < rounds; i++)
                         history_event(s, NOW, (unsigned)i / 2 % N_CELLS, i % 2 == 0 ? 1 : -1);
-                t[1] = now_ns();
+                t[1] = thread_cpu_ns();
                 for (int64_t i = 0; i < rounds; i++, forget(s))
                         sum += history_sum(s);
-                t[2] = now_ns();
+                t[2] = thread_cpu_ns();
                 for (int64_t i = 0; i < rounds; i++)
                         rival_event(s, NOW, (unsigned)i / 2 % N_CELLS, i % 2 == 0 ? 1 : -1);
-                t[3] = now_ns();
+                t[3] = thread_cpu_ns();
                 for (int64_t i = 0; i < rounds; i++, forget(s))
                         sum += rival_sum(s);
-                t[4] = now_ns();
+                t[4] = thread_cpu_ns();
                 check(s, "tallies", sum, 2 * rounds * s->n_events);
                 add[at] = (t[1] - t[0]) / (double)rounds;
                 tally[at] = (t[2] - t[1]) / (double)rounds;
                 rival_add[at] = (t[3] - t[2]) / (double)rounds;
                 rival_tally[at] = (t[4] - t[3]) / (double)rounds;
         }
+        figure(spread_of(add, REPETITIONS).median, "add_ns.%zu", n_buckets);
+        figure(spread_of(tally, REPETITIONS).median, "tally_ns.%zu", n_buckets);
         report("add, undo", s, n_buckets, add);
         report("rival's add", s, n_buckets, rival_add);
         report("tally", s, n_buckets, tally);
@@ -197,10 +186,13 @@ int main(int argc, char **argv)
                 (void)fprintf(stderr, "usage: bench_window [ROUNDS]\n");
                 return 64;
         }
-        (void)printf("%8s %6s  %-12s %9s %9s   ns each\n", "buckets", "bytes", "", "least", "median");
+        print_machine();
+        (void)printf("%8s %6s  %-13s %9s %9s %9s   ns each\n", "buckets", "bytes", "", "least", "median",
+                     "p99");
         bench(0, 1, rounds);
         bench(0, 5, rounds);
         bench(0, 30, rounds);
         bench(HOURS, DAYS, rounds);
+        print_figures();
         return 0;
 }

@@ -177,16 +177,6 @@ static void mirror_write(struct guards_link *link, const struct command *c)
                         }
 }
 
-static void *grown(void *array, size_t *cap, size_t n)
-{
-        if (n < *cap)
-                return array;
-        *cap = n * 2 + 64;
-        array = realloc(array, *cap * sizeof(void *));
-        CHECK(array != NULL);
-        return array;
-}
-
 /* A transaction that claims writes a new token: it goes as it is. */
 static bool is_claim(const char *p, const char *end)
 {
@@ -218,14 +208,15 @@ static void guards_send(struct redis_link *base, const char *data, size_t len)
                 if (link->stripped && !in_tail && is(&c.args[0], "HSET"))
                         mirror_write(link, &c);
                 if (!link->stripped) {
-                        link->asked = grown(link->asked, &link->cap_asked, link->n_asked);
+                        link->asked =
+                                grown((void *)link->asked, &link->cap_asked, link->n_asked, sizeof(void *));
                         link->asked[link->n_asked++] =
                                 in_tail || is(&c.args[0], "UNWATCH") ? asked_for(link, &c) : NULL;
                         in_tail = in_tail || is(&c.args[0], "UNWATCH");
                 } else if (in_tail) {
                         struct mirror *m = asked_for(link, &c);
 
-                        link->tail = grown(link->tail, &link->cap_tail, link->n_tail);
+                        link->tail = grown((void *)link->tail, &link->cap_tail, link->n_tail, sizeof(void *));
                         link->tail[link->n_tail++] = m != NULL ? &m->reply : &reply_ok;
                 } else if (is(&c.args[0], "EXEC")) {
                         in_tail = true;
@@ -338,7 +329,8 @@ struct reply *__wrap_redis_link_reply(struct redis_link *base)
                         reply = take_real(link);
                         if (reply == NULL)
                                 return NULL;
-                        link->elements = grown(link->elements, &link->cap_elements, link->n_done);
+                        link->elements = grown((void *)link->elements, &link->cap_elements, link->n_done,
+                                               sizeof(void *));
                         link->elements[link->n_done++] = reply;
                 }
                 link->exec = (struct reply){

@@ -35,8 +35,9 @@ FUNCTIONS = {"decode": ["decode_event"], "find": ["table_find", "table_prefetch_
              "count": ["account_event"], "encode": ["account_encode"]}
 SIZE = ["--accounts", "5000", "--events", "20000", "--rounds", "4"]
 TOLERANCE = 0.03
+DEFAULT_LAYOUT = "3 windows"
 LAYOUTS = {"1 window of 24 buckets": "[{length: 24h, bucket: 1h}]",
-           "3 windows": "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]",
+           DEFAULT_LAYOUT: "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]",
            "3 windows, one of 720 buckets": "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1h}, {length: 90d, bucket: 1d}]"}
 
 
@@ -66,11 +67,11 @@ def count(*arguments):
         done = subprocess.run(["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}", BUILD / "bench" / "bench_lane",
                                *SIZE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode != 0:
-            sys.exit(f"bench_lane under callgrind: {done.returncode}\n{done.stdout[-2000:]}")
+            raise RuntimeError(f"bench_lane under callgrind: {done.returncode}\n{done.stdout[-2000:]}")
         totals = calls_of(out.read_text())
     missing = [name for functions in FUNCTIONS.values() for name in functions if name not in totals]
     if missing:
-        sys.exit(f"nobody calls {', '.join(missing)}: renamed, or inlined? FUNCTIONS says what a figure is made of")
+        raise RuntimeError(f"nobody calls {', '.join(missing)}: renamed, or inlined? FUNCTIONS says what a figure is made of")
     return {figure: round(sum(totals[name][1] for name in functions) / totals[functions[0]][0], 1)
             for figure, functions in FUNCTIONS.items()}
 
@@ -83,14 +84,14 @@ def place():
             "architecture": platform.machine()}
 
 
-def by_windows():
-    """What an event costs with other windows, as multiples of the cheapest."""
-    costs = {}
+def by_windows(say=print):
+    """The figures, and what an event costs with other windows: the dearest as a multiple of the cheapest."""
+    costs, figures = {}, {}
     for name, windows in LAYOUTS.items():
-        figures = count("--windows", windows)
-        costs[name] = figures["decode"] + figures["find"] + figures["count"]
-        print(f"  {name}: {costs[name]:,.0f} an event, {figures['encode']:,.0f} an account written", flush=True)
-    return {"windows": max(costs.values()) / min(costs.values())}
+        figures[name] = count("--windows", windows)
+        costs[name] = sum(figures[name][part] for part in ("decode", "find", "count"))
+        say(f"  {name}: {costs[name]:,.0f} an event, {figures[name]['encode']:,.0f} an account written")
+    return {**figures[DEFAULT_LAYOUT], "windows": max(costs.values()) / min(costs.values())}
 
 
 def main():

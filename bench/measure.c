@@ -22,9 +22,10 @@ static size_t n_figures;
 uint32_t random_zipf(uint64_t *state, size_t n, double exponent)
 {
         const double power = 1 - exponent, unit = (double)(random_next(state) >> 11) / 0x1p53;
-        const double top = pow((double)n + 1, power);
+        const double x = power != 0 ? pow(1 + unit * (pow((double)n + 1, power) - 1), 1 / power)
+                                    : pow((double)n + 1, unit);
 
-        return (uint32_t)(pow(1 + unit * (top - 1), 1 / power) - 1) % (uint32_t)n;
+        return (uint32_t)(x - 1) % (uint32_t)n;
 }
 
 static double clock_ns(clockid_t clock)

@@ -18,7 +18,7 @@ static inline uint64_t random_next(uint64_t *state)
         return z ^ (z >> 31);
 }
 
-/* A rank 0..n-1 by Zipf's law with @exponent (not 1), from the continuous law's inverse: the first ranks are a
+/* A rank 0..n-1 by Zipf's law with @exponent, from the continuous law's inverse: the first ranks are a
  * little off, the tail, which is what caches feel, is right. */
 uint32_t random_zipf(uint64_t *state, size_t n, double exponent);
 

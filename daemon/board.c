@@ -61,20 +61,6 @@ bool board_belongs(const struct partition *p, size_t window, int64_t points, con
                place_cmp(points, id, id_len, floor->points, floor->member, floor->member_len) >= 0;
 }
 
-static void put_member(struct partition *p, size_t window, const int64_t *points, const char *id,
-                       size_t id_len, uint32_t write_index)
-{
-        struct buf *out = &p->lane->out;
-
-        resp_command(out, points != NULL ? 4 : 3);
-        resp_bytes(out, points != NULL ? "ZADD" : "ZREM", 4);
-        resp_text(out, p->lane->board_key[window]);
-        if (points != NULL)
-                resp_i64(out, *points);
-        resp_bytes(out, id, id_len);
-        store_expect(p->lane, EXPECT_BOARD_WRITE, write_index, p);
-}
-
 void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,
                   size_t id_len, const int64_t *points, const bool *changed, bool unknown, uint16_t had)
 {
@@ -85,10 +71,10 @@ void board_encode(struct partition *p, struct sent_write *write, uint32_t write_
 
                 if (board_belongs(p, w, points[w], id, id_len)) {
                         if (changed[w] || !has || unknown)
-                                put_member(p, w, &points[w], id, id_len, write_index);
+                                gather(p, EXPECT_BOARD_ADD, (int64_t)w, points[w], write_index);
                         write->boards |= (uint16_t)(1u << w);
                 } else if (RULE(BOARD_LEAVES_BELOW) && (has || unknown)) {
-                        put_member(p, w, NULL, id, id_len, write_index);
+                        gather(p, EXPECT_BOARD_REMOVE, (int64_t)w, 0, write_index);
                 }
         }
 }

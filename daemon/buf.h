@@ -46,6 +46,17 @@ static inline void buf_free(struct buf *buf)
         *buf = (struct buf){0};
 }
 
+/* @array with room for its element number @n; @cap is how many it has room for. */
+static inline void *grown(void *array, size_t *cap, size_t n, size_t size)
+{
+        if (__builtin_expect(n < *cap, 1))
+                return array;
+        *cap = n * 2 + 64;
+        array = realloc(array, *cap * size);
+        CHECK(array != NULL);
+        return array;
+}
+
 /* A list of record numbers, taken out in the order they were put in. */
 struct numbers {
         uint32_t *at;
@@ -74,14 +85,7 @@ static inline void numbers_clear(struct numbers *list)
 
 static inline void numbers_add(struct numbers *list, uint32_t number)
 {
-        if (__builtin_expect(list->n == list->cap, 0)) {
-                const size_t cap = list->cap * 2 + 64;
-                uint32_t *at = realloc(list->at, cap * sizeof *at);
-
-                CHECK(at != NULL);
-                list->at = at;
-                list->cap = cap;
-        }
+        list->at = grown(list->at, &list->cap, list->n, sizeof *list->at);
         list->at[list->n++] = number;
 }
 

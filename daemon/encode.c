@@ -26,24 +26,9 @@ static uint32_t write_begin(struct partition *p, uint32_t number, uint64_t hash)
         return (uint32_t)pipeline->n_writes++;
 }
 
-static void put_due(struct partition *p, const char *verb, wall_ms_t edge, const char *id, size_t id_len,
-                    uint32_t index)
-{
-        struct buf *out = &p->lane->out;
-        char key[600];
-        size_t key_len;
-        const char *due = due_key(p, edge, key, &key_len);
-
-        resp_command(out, 3);
-        resp_text(out, verb);
-        resp_bytes(out, due, key_len);
-        resp_bytes(out, id, id_len);
-        store_expect(p->lane, verb[1] == 'A' ? EXPECT_DUE_ADD : EXPECT_DUE_REMOVE, index, p);
-}
-
 /* The account may stand in due sets that nobody remembers: take it out of all that its place has edges in,
  * from now on. (Those of edges that have passed go, whole, as soon as they fire.) */
-static void put_wipe_due(struct partition *p, unsigned place, const char *id, size_t id_len, uint32_t index)
+static void gather_wipe(struct partition *p, unsigned place, uint32_t index)
 {
         const struct lane *lane = p->lane;
 
@@ -53,21 +38,21 @@ static void put_wipe_due(struct partition *p, unsigned place, const char *id, si
                 const int64_t ahead = lane->scoring->max_clock_skew_ms / ring->bucket_ms + 2;
 
                 for (int64_t bucket = now + 1; bucket <= now + ring->n_buckets + ahead; bucket++)
-                        put_due(p, "SREM", ring_bucket_start(ring, place, bucket), id, id_len, index);
+                        gather(p, EXPECT_DUE_REMOVE, ring_bucket_start(ring, place, bucket), 0, index);
         }
 }
 
 /* Wherever the account may stand in the due index. */
-static void put_wipe(struct partition *p, const struct record *record, const char *id, size_t id_len,
-                     uint32_t index)
+static void wipe(struct partition *p, const struct record *record, const char *id, size_t id_len,
+                 uint32_t index)
 {
         const struct cold *cold = record->cold;
 
         board_forget(p, id, id_len);
         if (RULE(DUE_WIPE_ALL) && p->lane->now_ms < p->messy_until)
-                put_wipe_due(p, record->place, id, id_len, index);
+                gather_wipe(p, record->place, index);
         if (cold->reg != 0)
-                put_due(p, "SREM", cold->reg, id, id_len, index);
+                gather(p, EXPECT_DUE_REMOVE, cold->reg, 0, index);
 }
 
 static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
@@ -110,8 +95,7 @@ static void put_cells(struct buf *out, const struct scoring *scoring, const int6
 
 /* The due entry follows the next change: earlier than registered, registered anew; later, left as it is (it
  * fires early and moves on); no change left, taken away. */
-static wall_ms_t put_registration(struct partition *p, wall_ms_t registered, wall_ms_t change, const char *id,
-                                  size_t id_len, uint32_t index)
+static wall_ms_t put_registration(struct partition *p, wall_ms_t registered, wall_ms_t change, uint32_t index)
 {
         const wall_ms_t edge = change != 0 ? due_edge(p, change) : 0;
 
@@ -119,9 +103,9 @@ static wall_ms_t put_registration(struct partition *p, wall_ms_t registered, wal
             (!RULE(DUE_EARLIER) && registered != 0 && edge != 0))
                 return registered;
         if (registered != 0)
-                put_due(p, "SREM", registered, id, id_len, index);
+                gather(p, EXPECT_DUE_REMOVE, registered, 0, index);
         if (edge != 0)
-                put_due(p, "SADD", edge, id, id_len, index);
+                gather(p, EXPECT_DUE_ADD, edge, 0, index);
         return edge;
 }
 
@@ -265,7 +249,7 @@ static void put_counts(struct encoding *e, unsigned place)
 
         e->write->at = lane->now_ms > e->cold->at || !RULE(AT_RISES) ? lane->now_ms : e->cold->at;
         count_points(e, place);
-        e->write->reg = put_registration(e->p, e->registered, e->tally.next_ms, e->id, e->id_len, e->index);
+        e->write->reg = put_registration(e->p, e->registered, e->tally.next_ms, e->index);
         if (lane->sums || e->write->returned) {
                 /* Who returns: what Redis has of before may be anything, so nothing there may stay as it is. */
                 e->write->boards = board_by_function(e->p, e->points);
@@ -317,7 +301,7 @@ void account_encode(struct partition *p, uint32_t number)
                                    ~(RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS));
         if (e.flags & (RECORD_LEFT | RECORD_RETURNED)) {
                 leave_salted(lane, e.id, e.id_len, write->salted);
-                put_wipe(p, record, e.id, e.id_len, e.index);
+                wipe(p, record, e.id, e.id_len, e.index);
         }
         if (e.flags & RECORD_LEFT) {
                 write->left = true;

@@ -77,6 +77,8 @@ struct lane *lane_free(struct lane *lane)
         free(lane->mode_key);
         free(lane->boards_key);
         free(lane->pipeline.expects);
+        free(lane->pipeline.gathered);
+        free(lane->pipeline.members);
         buf_free(&lane->out);
         free(lane->scratch);
         free((void *)lane->by_id);

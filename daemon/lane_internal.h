@@ -5,7 +5,8 @@
  *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load: an account
  *   partition_phase.c  its legal moves            continuity.c  is the log still the one that was counted
  *   store.c      the guarded pipeline              encode.c     an account on its way to Redis
- *   verdict.c    what its replies say              due.c        accounts whose score changes by the clock
+ *   verdict.c    what its replies say              gather.c     one command for many accounts
+ *   due.c        accounts whose score changes by the clock
  *   leave.c      who left: salted hashes, gone     board.c      floors of the leaderboards
  *   sweep.c      visiting the accounts that are not in memory
  *   shared.c     accounts that are fed from several partitions
@@ -287,10 +288,11 @@ struct sent_load {
 /* What a command inside the EXEC was for. */
 enum expect_kind {
         EXPECT_NOTHING,
-        EXPECT_WRITE,       /* of writes[index], in its hash; an error fails that account, here and below */
-        EXPECT_BOARD_WRITE, /* of writes[index], on a board */
-        EXPECT_DUE_ADD,     /* of writes[index], into the set of its edge */
-        EXPECT_DUE_REMOVE,  /* of writes[index], from a set in which it may stand */
+        EXPECT_WRITE,      /* of writes[index], in its hash; an error fails that account, here and below */
+        EXPECT_DUE_REMOVE, /* gathered[index], here to BOARD_ADD: out of a due set in which they may stand */
+        EXPECT_DUE_ADD,    /* into the set of their edge */
+        EXPECT_BOARD_REMOVE,
+        EXPECT_BOARD_ADD,
         EXPECT_LEFT_WRITE,  /* of writes[index], in `optout` */
         EXPECT_GONE_WRITE,  /* of writes[index], in `gone` */
         EXPECT_MADE,        /* HSETNX _src of writes[index]: 1 = the hash is new, and ours */
@@ -318,6 +320,21 @@ struct expect {
         struct partition *partition;
 };
 
+/* Accounts that one command puts into a set, or takes out of it. */
+struct gathered {
+        int64_t which;      /* edge of a due set, or window of a board */
+        uint8_t kind;       /* enum expect_kind */
+        uint32_t n_members; /* a chain through members[], the last one first */
+        uint32_t last;      /* its number from 1 */
+        uint32_t next;      /* command in the same slot, from 1; 0: none */
+};
+struct gathered_member {
+        uint32_t write;  /* in writes[] */
+        uint32_t before; /* member of the same command, from 1; 0: it is the first */
+        int64_t points;
+};
+#define GATHER_SLOTS 128 /* a power of two: a chunk's accounts change at 60 moments or some more */
+
 enum pipeline_kind { PIPELINE_CHUNK, PIPELINE_CLAIM, PIPELINE_RECLAIM };
 struct pipeline {
         bool under_way;
@@ -335,6 +352,13 @@ struct pipeline {
         size_t n_writes;
         struct sent_load loads[CHUNK_LOADS];
         size_t n_loads;
+        struct gathered *gathered;
+        size_t n_gathered, cap_gathered;
+        size_t n_gathered_put; /* so many are in lane->out; the others are found through gather_slots */
+        size_t gathered_bytes; /* of the others, about */
+        struct gathered_member *members;
+        size_t n_members, cap_members;
+        uint32_t gather_slots[GATHER_SLOTS]; /* a command, from 1 */
         mono_us_t sent_us;
         char first_error[200]; /* said when it was queued */
 };
@@ -535,6 +559,11 @@ void store_step(struct lane *lane);
 void store_drop_partition(struct lane *lane,
                           const struct partition *p); /* forget it in the pipeline under way */
 void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, struct partition *p);
+
+/* gather.c */
+/* The account of writes[@write] into, or out of, the set of that edge or window, by the command that gather_put() makes. */
+void gather(struct partition *p, enum expect_kind kind, int64_t which, int64_t points, uint32_t write);
+void gather_put(struct partition *p);
 
 /* verdict.c */
 void exec_judge(struct lane *lane, const struct reply *reply); /* the reply of an EXEC */

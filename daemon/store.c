@@ -4,7 +4,8 @@
  * One pipeline at a time is under way on the lane's connection:
  *
  *   MULTI                                              [left out when there is nothing to write or read]
- *     HDEL gone ..  HSET/DEL/ZADD/SADD accounts ..     of this chunk
+ *     HDEL gone ..  HSET/DEL accounts ..               of this chunk
+ *     SADD due ..  ZADD top ..                         all of them that go there, in one command (gather.c)
  *     HSET own seq S+1 low L ..                        once for each partition written: late bytes of a dead
  *                                                      connection then find another value than was judged
  *     HMGET account _s<n> _src pol ..                  loads
@@ -31,12 +32,8 @@ void store_expect(struct lane *lane, enum expect_kind kind, uint32_t index, stru
 {
         struct pipeline *pipeline = &lane->pipeline;
 
-        if (pipeline->n_expects == pipeline->cap_expects) {
-                pipeline->cap_expects = pipeline->cap_expects * 2 + 1024;
-                pipeline->expects =
-                        realloc(pipeline->expects, pipeline->cap_expects * sizeof *pipeline->expects);
-                CHECK(pipeline->expects != NULL);
-        }
+        pipeline->expects = grown(pipeline->expects, &pipeline->cap_expects, pipeline->n_expects,
+                                  sizeof *pipeline->expects);
         pipeline->expects[pipeline->n_expects++] = (struct expect){(uint8_t)kind, index, p};
 }
 
@@ -366,10 +363,12 @@ static void put_partition(struct partition *p)
         if (own && p->done > p->low)
                 leave_put_drops(p,
                                 p->done); /* with the `low` that passes them, and before new ones are set */
-        while (writes && pipeline->n_writes < chunk_writes(p->lane) && p->lane->out.len < CHUNK_BYTES &&
+        while (writes && pipeline->n_writes < chunk_writes(p->lane) &&
+               p->lane->out.len + pipeline->gathered_bytes < CHUNK_BYTES &&
                numbers_take(&p->cut_queue, &number))
                 if (record_phase(account_of(p, number)) == RECORD_DIRTY)
                         account_encode(p, number);
+        gather_put(p);
         if (own)
                 put_own(p);
         put_loads(p);
@@ -496,6 +495,7 @@ static void send_next(struct lane *lane)
                 return;
         lane->out.len = 0;
         pipeline->n_expects = pipeline->n_writes = pipeline->n_loads = 0;
+        pipeline->n_gathered = pipeline->n_gathered_put = pipeline->n_members = 0;
         pipeline->first_error[0] = '\0';
         pipeline->watch_refused = false;
         pipeline->has_exec = put_exec(lane);

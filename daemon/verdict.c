@@ -191,7 +191,8 @@ static void write_met_foreign(struct partition *p, const struct sent_write *writ
                 break;
         case EXPECT_LEFT_WRITE: p->left_lost = p->optout_key; break;
         case EXPECT_GONE_WRITE: p->left_lost = p->gone_key; break;
-        case EXPECT_BOARD_WRITE: p->lane->boards_anew = true; break; /* and board_reply() deletes it */
+        case EXPECT_BOARD_REMOVE:
+        case EXPECT_BOARD_ADD: p->lane->boards_anew = true; break; /* and board_reply() deletes it */
         default: break;
         }
 }
@@ -201,7 +202,7 @@ static void write_refused(struct partition *p, struct sent_write *write, enum ex
 {
         if (reply_is_wrongtype(reply)) {
                 if (kind == EXPECT_DUE_REMOVE ||
-                    (kind == EXPECT_BOARD_WRITE && p->lane->shared->conf->boards_size == 0))
+                    (kind == EXPECT_BOARD_REMOVE && p->lane->shared->conf->boards_size == 0))
                         return; /* nobody of ours stands there; a due set is mended when it fires */
                 write_met_foreign(p, write, kind);
         }
@@ -243,6 +244,16 @@ static void parts_written(struct partition *p, struct sent_write *write, long lo
                 make_again(write);
 }
 
+/* The command of several accounts: each of them is one that failed. */
+static void gathered_refused(struct partition *p, const struct gathered *command, const struct reply *reply)
+{
+        struct pipeline *pipeline = &p->lane->pipeline;
+
+        for (uint32_t i = command->last; i != 0; i = pipeline->members[i - 1].before)
+                write_refused(p, &pipeline->writes[pipeline->members[i - 1].write],
+                              (enum expect_kind)command->kind, reply);
+}
+
 static void chunk_executed(struct lane *lane, const struct reply *exec)
 {
         struct pipeline *pipeline = &lane->pipeline;
@@ -262,10 +273,14 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 if (reply_is_error(reply))
                         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
                 switch ((enum expect_kind)expect->kind) {
-                case EXPECT_WRITE:
-                case EXPECT_BOARD_WRITE:
-                case EXPECT_DUE_ADD:
                 case EXPECT_DUE_REMOVE:
+                case EXPECT_DUE_ADD:
+                case EXPECT_BOARD_REMOVE:
+                case EXPECT_BOARD_ADD:
+                        if (p != NULL && reply_is_error(reply))
+                                gathered_refused(p, &pipeline->gathered[expect->index], reply);
+                        break;
+                case EXPECT_WRITE:
                 case EXPECT_LEFT_WRITE:
                 case EXPECT_GONE_WRITE:
                         if (p != NULL && reply_is_error(reply))

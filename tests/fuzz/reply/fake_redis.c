@@ -350,8 +350,16 @@ static void run(struct fake_redis *fake, struct buf *out, enum verb verb, const 
                         sum += remove_cell(fake, key, args[i]);
                 put_integer(out, sum);
                 break;
-        case SADD: put_integer(out, fake_set(fake, key, args[2], none)); break;
-        case ZADD: put_integer(out, fake_set(fake, key, args[3], args[2])); break;
+        case SADD:
+                for (size_t i = 2; i < n; i++)
+                        sum += fake_set(fake, key, args[i], none);
+                put_integer(out, sum);
+                break;
+        case ZADD:
+                for (size_t i = 2; i + 1 < n; i += 2)
+                        sum += fake_set(fake, key, args[i + 1], args[i]);
+                put_integer(out, sum);
+                break;
         case SISMEMBER: put_integer(out, fake_cell(fake, key, args[2]) != NULL); break;
         case CARD: put_integer(out, (int64_t)count(fake, key)); break;
         case EXISTS: put_integer(out, cells_of(fake, key) != NULL); break;
