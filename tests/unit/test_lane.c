@@ -210,7 +210,8 @@ Test(lane, revoked_and_given_back_it_goes_on_without_a_claim)
                 begin_anew();
                 count_all(4);
                 x = started();
-                daemon_steps(x, 10);
+                while (!x->reads[0] || !x->reads[1]) /* both are claimed */
+                        daemon_step(x);
                 daemon_feed(x, 6);
                 daemon_steps(x, moment);
                 epoch = rig_own(rig, 0, "epoch");
@@ -1009,8 +1010,8 @@ Test(lane, a_sweep_ends_with_everybody_on_the_board_also_those_whose_edge_is_due
                 daemon_step(x);
         }
         p = daemon_partition(x, 0);
-        for (int i = 0; i < 600; i++) {
-                daemon_step(x);
+        for (int i = 0; i < 30; i++) {
+                daemon_steps(x, 20);
                 nobody_is_kept_off(0, "while edges are due");
                 swept = swept || (p->floors[0].points < floor && !p->sweeps[0].set);
         }
