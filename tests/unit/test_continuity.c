@@ -4,33 +4,11 @@
  *
  * Real lanes on a real Redis (lane_rig.h).  The rig's log answers as a broker does: out of range where it does not
  * reach, the records that it has otherwise. */
-#pragma GCC diagnostic ignored "-Wunused-function" /* of lane_rig.h this uses a part */
-#include "lane_rig.h"
+#include "lane_life.h"
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 
-static struct rig *rig;
-static struct daemon *x;
-
-static void begin(void)
-{
-        rig = rig_new(RIG_CONF "boards: {size: 3}\n");
-}
-
-static void end(void)
-{
-        x = daemon_crash(x);
-        rig_free(rig);
-}
-
 TestSuite(continuity, .init = begin, .fini = end);
-
-static void started(void)
-{
-        x = daemon_crash(x);
-        x = daemon_new(rig);
-        daemon_assign(x);
-}
 
 /* A retweet of ten points for the first @n accounts of partition 0, a minute later each. */
 static void count(int n)

@@ -8,12 +8,13 @@
  *   start       each step gives an error and a sentence, leaks nothing, and the next try succeeds
  *   lane        on a real Redis (lane_rig.h): a lost connection is survived; where memory runs out the daemon may end by
  *               CHECK, so it runs in a child; then another goes on and reaches the judge's scores */
-#pragma GCC diagnostic ignored "-Wunused-function" /* the rig has more than is used here */
 #include "cloutd/http.h"
 #include "cloutd/prejoin.h"
 #include "lane_rig.h"
 #include <errno.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 

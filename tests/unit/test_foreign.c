@@ -2,44 +2,13 @@
 /* test_foreign.c - what becomes of keys of ours that suddenly hold something else?
  *
  * Real lanes on a real Redis (lane_rig.h); the oracle counts the whole log again.  (Accounts: test_repair.c.) */
-#pragma GCC diagnostic ignored "-Wunused-function" /* of lane_rig.h this uses a part */
-#include "lane_rig.h"
+#include "lane_life.h"
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 
 #define LOOKED_AGAIN 2500 /* steps in which a stopped partition looks at its key again */
 
-static struct rig *rig;
-static struct daemon *x;
-
-static void begin(void)
-{
-        rig = rig_new(RIG_CONF "boards: {size: 3}\n");
-}
-
-static void end(void)
-{
-        x = daemon_crash(x);
-        rig_free(rig);
-}
-
 TestSuite(foreign, .init = begin, .fini = end);
-
-static void started(void)
-{
-        x = daemon_crash(x);
-        x = daemon_new(rig);
-        daemon_assign(x);
-}
-
-static void count_all(int times)
-{
-        for (int i = 0; i < times; i++)
-                for (int a = 0; a < rig->n_accounts; a++) {
-                        rig->wall_ms += 1000;
-                        rig_count(rig, a);
-                }
-}
 
 static void run(int steps)
 {

@@ -6,6 +6,7 @@
  * LANE_SEED=n in the environment replays one. */
 #include "lane_walks.h"
 #include "stderr_pipe.h"
+#include <poll.h>
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 

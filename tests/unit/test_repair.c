@@ -2,42 +2,11 @@
 /* test_repair.c - is an account whose state in Redis is damaged right again, and is nobody else touched?
  *
  * Real lanes on a real Redis (lane_rig.h); the oracle counts the whole log again. */
-#pragma GCC diagnostic ignored "-Wunused-function" /* of lane_rig.h this uses a part */
-#include "lane_rig.h"
+#include "lane_life.h"
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 
-static struct rig *rig;
-static struct daemon *x;
-
-static void begin(void)
-{
-        rig = rig_new(RIG_CONF "boards: {size: 3}\n");
-}
-
-static void end(void)
-{
-        x = daemon_crash(x);
-        rig_free(rig);
-}
-
 TestSuite(repair, .init = begin, .fini = end);
-
-static void started(void)
-{
-        x = daemon_crash(x);
-        x = daemon_new(rig);
-        daemon_assign(x);
-}
-
-static void count_all(int times)
-{
-        for (int i = 0; i < times; i++)
-                for (int a = 0; a < rig->n_accounts; a++) {
-                        rig->wall_ms += 1000;
-                        rig_count(rig, a);
-                }
-}
 
 /* Flip a bit of the account's state, cut it short, take it away, put another type in its place: by @how. */
 static void damage(int account, int how)

@@ -3,6 +3,7 @@
  *
  * The rig of test_lane.c, with messages of one account in both partitions: found out at some moment, or known from the
  * start.  The function in Redis is also compared with the daemon's own arithmetic, on parts that no log would make. */
+#include "../../daemon/shared.h"
 #include "lane_walks.h"
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
