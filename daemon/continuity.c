@@ -115,7 +115,8 @@ static void verify(struct partition *p, const struct fingerprint *fp)
 {
         p->doubt = DOUBT_NONE;
         p->range_known = false;
-        p->verifying = RULE(BEGINS_AS_ASKED) && fp->set && fp->offset < p->next;
+        p->verifying = RULE(BEGINS_AS_ASKED) && fp->set &&
+                       (fp->offset < p->next || numbers_count(&p->repairing) > 0);
         p->expected = *fp;
 }
 
@@ -183,7 +184,10 @@ bool continuity_verified(struct partition *p, const struct log_record *record)
                 return false;
         }
         start_settled(p);
-        return true;
+        if (record->offset < p->next)
+                return true;
+        p->seek_wanted = true; /* an account is being rebuilt, and all is read again from further back */
+        return false;
 }
 
 /* Where no record is known to begin with, a later one than was asked for may be a jump of the log's (control records), or

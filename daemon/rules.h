@@ -47,7 +47,7 @@
         X(GIVEN_BACK_AT_R, "4", "Y commits 2, Redis goes back to before Y, X reads from 2: 0, 1 are lost")   \
         /* accounts and cuts */                                                                              \
         X(BEGINS_AS_ASKED, "13",                                                                             \
-          "what an assignment of before had fetched comes first: what lies below is never read")             \
+          "what an assignment of before had fetched comes first, or another log: it is counted")             \
         X(POSITION, "5", "a is written, crash before the rest of the cut: its events are counted twice")     \
         X(LINES_TOGETHER, "5", "two lines of one message for a: the second has a position that is taken")    \
         X(CUT_TAKES_WANTED, "5", "an event waits for a's load, low passes it, crash: lost")                  \

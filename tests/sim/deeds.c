@@ -221,6 +221,17 @@ static void do_grow(struct world *world, unsigned arg)
         world_hit(world, HIT_GREW);
 }
 
+static void do_log(struct world *world, unsigned arg, unsigned more)
+{
+        const int p = (int)(more % (unsigned)world->n_partitions);
+
+        if (world->shown[p].shape != LOG_WHOLE)
+                topic_turn(world, p, LOG_WHOLE, 0);
+        else
+                topic_turn(world, p, (enum log_shape)(1 + arg % 3),
+                           (int64_t)(mix(arg) % (uint64_t)(world->n_log[p] + 1)));
+}
+
 static size_t portion(const struct profile *profile, const struct buf *buf, unsigned arg)
 {
         const size_t but_the_last = net_commands(buf, -1 - (int)(arg / 8 % 4));
@@ -333,6 +344,7 @@ void deed_do(struct world *world, const struct deed *deed)
         case DEED_SEEK: node->seeks_fail = 1 + (int)(arg % 4); break;
         case DEED_LETTERS: node_letters(node); break;
         case DEED_GROW: do_grow(world, arg); break;
+        case DEED_LOG: do_log(world, arg, more); break;
         case N_DEEDS: break;
         }
 }

@@ -758,10 +758,18 @@ void judge_executed(struct server *server, struct client *client)
 
 void judge_went_back(struct world *world, struct server *server)
 {
-        struct seen *now = &seen[server_index(world, server)];
+        struct seen *now = &seen[server_index(world, server)],
+                    *other = &seen[1 - server_index(world, server)];
 
-        for (int a = 0; a < ACCOUNTS; a++)
+        for (int a = 0; a < ACCOUNTS; a++) {
+                bool anew[PARTITIONS]; /* still: the past that is played may have the claim in it */
+
+                for (int p = 0; p < PARTITIONS; p++)
+                        anew[p] = now->part[a][p].anew || other->part[a][p].anew;
                 forget_account(now, a);
+                for (int p = 0; p < PARTITIONS; p++)
+                        now->part[a][p].anew = anew[p];
+        }
         for (int a = 0; a < world->profile->n_accounts; a++) {
                 const struct key *key = key_of(server, "a:", names[a]);
 

@@ -33,8 +33,8 @@ static void env_answer(void *ctx, const struct answer *answer)
 
 static bool env_bounds(void *ctx, int32_t partition, int64_t *ret_begin, int64_t *ret_end)
 {
-        *ret_begin = 0;
-        *ret_end = ((const struct node *)ctx)->world->n_log[partition];
+        *ret_begin = topic_begin(((const struct node *)ctx)->world, partition);
+        *ret_end = topic_end(((const struct node *)ctx)->world, partition);
         return true;
 }
 
@@ -210,6 +210,21 @@ void node_told(struct node *node, enum order_kind kind, int p)
         node_order(node, kind, p);
 }
 
+static void look_at_partition(struct world *world, const struct partition *p)
+{
+        if (p->sweep_phase != SWEEP_NONE)
+                world_hit(world, HIT_SWEPT);
+        if (p->phase == PARTITION_STOPPED && stop_is_of_log(p->stopped.cause)) {
+                world_hit(world, p->stopped.cause == STOP_GAP         ? HIT_GAP
+                                 : p->stopped.cause == STOP_TRUNCATED ? HIT_TRUNCATED
+                                                                      : HIT_ANOTHER_LOG);
+                world->stopped |= (uint8_t)(1u << p->id);
+        } else if (p->phase == PARTITION_OWNED && p->log_seen && world->stopped >> p->id & 1) {
+                world_hit(world, HIT_GOES_ON);
+                world->stopped &= (uint8_t) ~(1u << p->id);
+        }
+}
+
 void node_step(struct node *node)
 {
         node->n_steps++;
@@ -219,8 +234,7 @@ void node_step(struct node *node)
         else
                 node_reborn(node);
         for (const struct partition *p = node->lane->partitions; p != NULL; p = p->sibling)
-                if (p->sweep_phase != SWEEP_NONE)
-                        world_hit(node->world, HIT_SWEPT);
+                look_at_partition(node->world, p);
         judge_exact(node->world, node);
         if (mix(node->world->profile->seed + node->n_steps) % 16 == 0)
                 judge_memory(node->world, node);
@@ -231,6 +245,15 @@ struct partition *node_partition(const struct node *node, int p)
         return lane_partition(node->lane, p);
 }
 
+/* Another log, and no record of the right one by which it could be told. */
+static bool may_not_know(const struct node *node, int p)
+{
+        const struct partition *part = node_partition(node, p);
+
+        return node->world->shown[p].shape == LOG_OTHER && part != NULL && part->phase == PARTITION_OWNED &&
+               !part->verifying && !part->fp_next.set;
+}
+
 void node_feed(struct node *node, int p, int most)
 {
         struct world *world = node->world;
@@ -239,13 +262,14 @@ void node_feed(struct node *node, int p, int most)
                 node_reborn(node);
                 return;
         }
-        for (int i = 0; i < most && node->fetches[p] && node->at[p] < world->n_log[p]; i++) {
-                const struct message *message = &world->log[p][node->at[p]];
-                struct log_record record = {.partition = p,
-                                            .offset = node->at[p],
-                                            .time_ms = message->story.record_ms,
-                                            .value = message->story.text,
-                                            .value_len = message->text_len};
+        if (!node->fetches[p] || may_not_know(node, p))
+                return;
+        if (node->at[p] < topic_begin(world, p) || node->at[p] > topic_end(world, p)) {
+                lane_out_of_range(node->lane, p);
+                return;
+        }
+        for (int i = 0; i < most && node->fetches[p] && node->at[p] < topic_end(world, p); i++) {
+                const struct log_record record = topic_record(world, p, node->at[p]);
 
                 if (!lane_wants_records(node->lane))
                         return;
@@ -254,8 +278,16 @@ void node_feed(struct node *node, int p, int most)
                 node->at[p]++;
                 lane_records(node->lane, &record, 1, node_wall(node), world->mono_us);
         }
-        if (node->fetches[p] && node->at[p] == world->n_log[p])
-                lane_end_of_log(node->lane, p, world->n_log[p]);
+        if (node->fetches[p] && node->at[p] == topic_end(world, p))
+                lane_end_of_log(node->lane, p, topic_end(world, p));
+}
+
+void node_doubts(struct node *node, int p)
+{
+        if (ENTER(node))
+                lane_doubt(node->lane, p);
+        else
+                node_reborn(node);
 }
 
 void node_letters(struct node *node)

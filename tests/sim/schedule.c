@@ -130,6 +130,7 @@ static void make_spread(uint64_t *state, struct profile *profile)
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
+        const bool odd_log = apart >> 32 & 1 && apart >> 33 & 1 && apart >> 34 & 1;
         unsigned sum = 0;
         int was = 0, again = -1; /* a fault that comes twice, and when */
 
@@ -140,6 +141,8 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
         make_mood(&state, profile);
         if (apart % 4 == 0)
                 make_spread(&apart, profile);
+        if (odd_log)
+                profile->weight[DEED_LOG] = 4;
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* topic.c - what stands in the log: messages of one or more lines about a few accounts, some late, some no event. */
+/* topic.c - what stands in the log: messages of one or more lines about a few accounts, some late, some no event.
+ *
+ * For a while it may show less than that, or be another one: the records that it then gives are no events, so that none
+ * of them can be counted unseen.  Who is stopped by that goes on when he claims again and the log is whole. */
 #include "world.h"
 
 static void add_text(struct world *world, struct message *message, const char *text, size_t len)
@@ -93,6 +96,43 @@ void topic_append(struct world *world, int p, const struct story_event *events, 
                 (void)fprintf(stderr, "%s\n", bad ? " no event" : "");
         }
         world->n_log[p]++;
+}
+
+/* ---- what is shown of it ---- */
+
+void topic_turn(struct world *world, int p, enum log_shape shape, int64_t at)
+{
+        const bool seen =
+                shape != LOG_BEGINS && world->shown[p].shape != LOG_BEGINS; /* retention tells nobody */
+
+        world_say(world, "  log %d: shape %d at %" PRId64, p, shape, at);
+        world->shown[p].shape = shape;
+        world->shown[p].at = at;
+        for (int n = 0; seen && n < world->profile->n_nodes; n++)
+                node_doubts(&world->nodes[n], p);
+}
+
+int64_t topic_begin(const struct world *world, int p)
+{
+        return world->shown[p].shape == LOG_BEGINS ? world->shown[p].at : 0;
+}
+
+int64_t topic_end(const struct world *world, int p)
+{
+        return world->shown[p].shape == LOG_ENDS ? world->shown[p].at : world->n_log[p];
+}
+
+struct log_record topic_record(const struct world *world, int p, int64_t offset)
+{
+        static const char other[] = "of another log";
+        const struct message *message = &world->log[p][offset];
+        const bool is_other = world->shown[p].shape == LOG_OTHER;
+
+        return (struct log_record){.partition = p,
+                                   .offset = offset,
+                                   .time_ms = message->story.record_ms,
+                                   .value = is_other ? other : message->story.text,
+                                   .value_len = is_other ? sizeof other - 1 : message->text_len};
 }
 
 void topic_produce(struct world *world, unsigned arg)

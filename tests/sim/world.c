@@ -139,6 +139,15 @@ static void settle(struct world *world, const char *when)
         }
 }
 
+static bool is_in_doubt(const struct node *node)
+{
+        for (const struct partition *p = node->lane->partitions; p != NULL; p = p->sibling)
+                if (p->doubt != DOUBT_NONE ||
+                    (p->phase == PARTITION_STOPPED && stop_is_of_log(p->stopped.cause)))
+                        return true;
+        return false;
+}
+
 static void mend_all(struct world *world)
 {
         struct server *server = world->servers[world->primary];
@@ -156,9 +165,16 @@ static void mend_all(struct world *world)
                 if (server->keys[i].used && server->keys[i].spoiled &&
                     strncmp(server->keys[i].name.at, "clout:top:", 10) != 0)
                         server_mend(server, server->keys[i].name.at);
+        for (int p = 0; p < world->n_partitions; p++)
+                if (world->shown[p].shape != LOG_WHOLE)
+                        topic_turn(world, p, LOG_WHOLE, 0);
         for (int n = 0; n < world->profile->n_nodes; n++) {
                 struct node *node = &world->nodes[n];
 
+                if (is_in_doubt(node)) { /* it stays, or will be, stopped until somebody claims again */
+                        node_die(node);
+                        node_start(node);
+                }
                 node->clock_ms = 0;
                 node->connects_fail = node->seeks_fail = node->io_fails = 0;
                 node->heap.fail_at = 0;
@@ -226,6 +242,8 @@ static void begin(struct world *world, const struct profile *profile)
         for (int s = 0; s < 2; s++)
                 server_clear(world->servers[s]);
         memset(world->n_log, 0, sizeof world->n_log);
+        memset(world->shown, 0, sizeof world->shown);
+        world->stopped = 0;
         memset(world->letter_sent, 0, sizeof world->letter_sent);
         memset(world->n_events_of, 0, sizeof world->n_events_of);
         judge_begin(world);

@@ -57,7 +57,8 @@
         X(ALLOC, 1, "an allocation fails")                               \
         X(SEEK, 1, "the next seeks fail")                                \
         X(LETTERS, 3, "dead letters are delivered")                      \
-        X(GROW, 0, "the topic gets another partition")
+        X(GROW, 0, "the topic gets another partition")                   \
+        X(LOG, 0, "a log shows less, or another one, or is whole again")
 
 enum deed_kind {
 #define DEED_NAME(name, weight, about) DEED_##name,
@@ -113,7 +114,11 @@ struct deed {
         X(MODE, "mode changed to shared while running")                        \
         X(MODE_LOST, "mode lost with a roll-back, set again")                  \
         X(ONE_PART, "account of several parts showed one for a while")         \
-        X(PART_LOST, "part of an account lost, and written anew")
+        X(PART_LOST, "part of an account lost, and written anew")              \
+        X(GAP, "stopped: the log begins too late")                             \
+        X(TRUNCATED, "stopped: the log ends too early")                        \
+        X(ANOTHER_LOG, "stopped: it is another log")                           \
+        X(GOES_ON, "stopped, and goes on where the log is whole again")
 
 enum hit {
 #define HIT_NAME(name, about) HIT_##name,
@@ -214,6 +219,13 @@ struct world {
         char *text; /* of the messages */
         size_t text_used;
 
+        /* What Kafka shows of a log for a while; it is whole again in the end. */
+        struct {
+                enum log_shape { LOG_WHOLE, LOG_BEGINS, LOG_ENDS, LOG_OTHER } shape;
+                int64_t at; /* begins, ends here */
+        } shown[PARTITIONS];
+        uint8_t stopped; /* bits: partitions that were, because of their log */
+
         int n_partitions;       /* by now */
         int target[PARTITIONS]; /* who has it by the group */
         int64_t committed[PARTITIONS];
@@ -260,6 +272,7 @@ void node_told(struct node *node, enum order_kind kind, int p); /* by the group,
 void node_hears(struct world *world, struct node *node);        /* what the node has by now */
 void node_step(struct node *node);
 void node_feed(struct node *node, int p, int most); /* messages, @most of them */
+void node_doubts(struct node *node, int p);         /* it is told that something happened to the log */
 void node_letters(struct node *node);               /* all dead letters are delivered */
 void node_deliver(struct node *node);               /* all bytes on its connections arrive */
 struct partition *node_partition(const struct node *node, int p);
@@ -267,6 +280,10 @@ struct partition *node_partition(const struct node *node, int p);
 /* topic.c */
 void topic_append(struct world *world, int p, const struct story_event *events, int n, bool bad);
 void topic_produce(struct world *world, unsigned arg); /* what @arg of this seed says */
+void topic_turn(struct world *world, int p, enum log_shape shape, int64_t at);
+int64_t topic_begin(const struct world *world, int p);
+int64_t topic_end(const struct world *world, int p);
+struct log_record topic_record(const struct world *world, int p, int64_t offset);
 
 /* deeds.c */
 void deed_do(struct world *world, const struct deed *deed);

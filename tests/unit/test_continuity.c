@@ -329,6 +329,38 @@ Test(continuity, a_topic_made_anew_under_a_running_daemon_is_found_out)
         expect_points("nothing of it was counted", 10, 10, 10);
 }
 
+/* Reading has gone back to before the last record that is known, and has read nothing yet. */
+Test(continuity, a_topic_made_anew_while_an_account_is_rebuilt_is_found_out)
+{
+        count(3);
+        started();
+        daemon_settle(x, "counted");
+        x = daemon_crash(x);
+        rig_do(rig, "HSET clout:a:a0 _s1 damaged");
+        rig_count(rig, 0);
+        started();
+        while (daemon_partition(x, 0)->repair_until == 0) {
+                daemon_feed(x, 1);
+                daemon_step(x);
+        }
+        lane_doubt(x->lane, 0);
+        daemon_settle(x, "the same log");
+        expect_points("the same log", 20, 10, 10);
+        x = daemon_crash(x);
+        rig_do(rig, "HSET clout:a:a0 _s1 damaged");
+        rig_count(rig, 0);
+        started();
+        while (daemon_partition(x, 0)->repair_until == 0) {
+                daemon_feed(x, 1);
+                daemon_step(x);
+        }
+        new_log();
+        count(6);
+        lane_doubt(x->lane, 0);
+        expect_stopped("another-log 0 0 6");
+        expect_points("nothing of it was counted", 20, 10, 10);
+}
+
 Test(continuity, a_doubt_about_the_same_log_costs_nothing)
 {
         count(3);
