@@ -199,6 +199,8 @@ struct ctl_lag {
         wall_ms_t written;      /* when the owner wrote last; 0: never */
 };
 /* Messages and milliseconds behind; -1: not known. */
+/* What the own key of lag->partition says; the log's end is not touched. */
+enum cloutd_err ctl_lag_read(struct ctl *ctl, struct ctl_lag *lag, struct errmsg *reterr);
 int64_t ctl_lag_messages(const struct ctl_lag *lag);
 int64_t ctl_lag_ms(const struct ctl_lag *lag, wall_ms_t now);
 void ctl_lag_text(FILE *out, const struct ctl_lag *lags, size_t n, wall_ms_t now);

@@ -291,7 +291,7 @@ static void copy_text(const redisReply *reply, char *text, size_t size)
                        reply->type == REDIS_REPLY_STRING ? reply->str : ""); /* cut to fit */
 }
 
-static enum cloutd_err read_own(struct ctl *ctl, struct ctl_lag *lag, struct errmsg *reterr)
+enum cloutd_err ctl_lag_read(struct ctl *ctl, struct ctl_lag *lag, struct errmsg *reterr)
 {
         enum { LOW, NOW, HOST, PID, AT, N_FIELDS };
         redisReply *own;
@@ -326,7 +326,7 @@ enum cloutd_err ctl_lag(struct ctl *ctl, struct errmsg *reterr)
         err = kafka_partitions(kafka, ctl->conf, &trouble, &lags, &n, reterr);
         /* Redis first: a log that went on meanwhile is longer than what Redis has, as it should be. */
         for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
-                err = read_own(ctl, &lags[i], reterr);
+                err = ctl_lag_read(ctl, &lags[i], reterr);
         for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
                 err = kafka_end(kafka, ctl->conf, &trouble, &lags[i], reterr);
         rd_kafka_destroy(kafka);

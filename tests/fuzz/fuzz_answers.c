@@ -249,12 +249,32 @@ static void check_json(const char *text, size_t len)
         json_decref(root);
 }
 
+/* Where Redis is; where the log ends is Kafka's to say. */
+static enum cloutd_err lag(struct ctl *ctl, struct errmsg *reterr)
+{
+        struct ctl_lag lags[PARTITIONS] = {{.partition = 0, .low = -1, .end = 7},
+                                           {.partition = 1, .low = -1, .end = -1}};
+
+        for (int p = 0; p < PARTITIONS; p++) {
+                const enum cloutd_err err = ctl_lag_read(ctl, &lags[p], reterr);
+
+                if (err != CLOUTD_OK)
+                        return err;
+        }
+        if (ctl->json)
+                ctl_lag_json(ctl->out, ctl->conf->kafka_topic, lags, PARTITIONS, clock_wall_ms());
+        else
+                ctl_lag_text(ctl->out, lags, PARTITIONS, clock_wall_ms());
+        return CLOUTD_OK;
+}
+
 static void print(unsigned how)
 {
         static enum cloutd_err (*const commands[])(struct ctl *, struct errmsg *) = {
                 ctl_get, ctl_explain, ctl_top, ctl_policy_show};
-        enum cloutd_err (*const command)(struct ctl *, struct errmsg *) =
-                how & 8 ? ctl_resume : commands[how & 3];
+        enum cloutd_err (*const command)(struct ctl *, struct errmsg *) = how & 64  ? lag
+                                                                          : how & 8 ? ctl_resume
+                                                                                    : commands[how & 3];
         struct ctl ctl = {.conf = setting.conf,
                           .json = (how & 4) != 0,
                           .account = ACCOUNT,
