@@ -148,6 +148,7 @@ void repair_told(struct partition *p, int64_t lost)
                  "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "lost",
                  "%" PRId64, lost - p->lost_seen, NULL);
         p->lost_seen = lost;
+        p->virgin = false; /* the fields that say so are in Redis */
         repair_rewrite(p);
 }
 

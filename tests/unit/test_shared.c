@@ -523,6 +523,24 @@ Test(shared, what_is_lost_of_an_account_all_its_sources_write_anew)
         }
 }
 
+Test(shared, a_source_that_never_wrote_says_that_it_has_no_part)
+{
+        /* It is told, and then sees the account for the first time: an opt-in of somebody who never left.  It believed
+         * that nothing of it can be in Redis. */
+        rig_do(rig, "SET clout:mode shared");
+        count_in(1, 0);
+        x = started();
+        daemon_settle(x, "one source");
+        rig_do(rig, "SET clout:a:a0 foreign");
+        count_in(1, 0);
+        daemon_feed(x, 1);
+        while (daemon_partition(x, 0)->lost_seen == 0)
+                daemon_step(x);
+        do_in(0, STORY_RETURN, 0);
+        daemon_settle(x, "told");
+        rig_compare(rig, "told");
+}
+
 Test(shared, what_is_lost_is_written_anew_whatever_happens_meanwhile)
 {
         for (int moment = 0; moment < 3 * MOMENTS; moment++) {
