@@ -232,7 +232,7 @@ static void hint(struct partition *p, const char *id, size_t id_len, const struc
         const struct scoring *scoring = p->lane->scoring;
         const uint64_t hash = account_hash(id, id_len);
         const uint32_t number = table_find(p->table, hash, id, id_len);
-        bool wanted = false;
+        bool wanted = p->sweep_rescore && p->rewrite;
 
         if (number != 0) {
                 /* Loads look after those on their way.  Who is there is looked at now: it may be evicted
@@ -241,12 +241,11 @@ static void hint(struct partition *p, const char *id, size_t id_len, const struc
                         board_check(p, number);
                 return;
         }
-        for (size_t w = 0; w <= scoring->n_windows; w++)
-                if (p->sweep_windows >> w & 1)
-                        wanted = wanted ||
-                                 board_belongs(p, w, reply_integer(fields->element[1 + w], 0), id, id_len);
-        if (p->sweep_rescore)
-                wanted = wanted || p->rewrite || !reply_is_string(fields->element[0]) ||
+        for (size_t w = 0; !wanted && w <= scoring->n_windows; w++)
+                wanted = p->sweep_windows >> w & 1 &&
+                         board_belongs(p, w, reply_integer(fields->element[1 + w], 0), id, id_len);
+        if (p->sweep_rescore && !wanted)
+                wanted = !reply_is_string(fields->element[0]) ||
                          strcmp(fields->element[0]->str, scoring->policy_version) != 0;
         if (wanted)
                 (void)account_insert(p, hash, id, id_len, true);
@@ -256,12 +255,19 @@ static void take_hint(struct sweeper *sweeper, const char *id, size_t id_len, co
 {
         const size_t parts_at = 2 + sweeper->lane->scoring->n_windows; /* behind pol and the windows */
 
-        if (fields->type != REDIS_REPLY_ARRAY || fields->len != parts_at + sweeper->n_tokens)
+        /* Of another type, for a while perhaps: whose parts were there, or are lost, nobody can say. */
+        const bool foreign = sweeper->lane->sums && reply_is_wrongtype(fields);
+
+        if (!foreign && (fields->type != REDIS_REPLY_ARRAY || fields->len != parts_at + sweeper->n_tokens))
                 return;
-        for (size_t i = 0; i < sweeper->n_tokens; i++)
-                if (sweeper->tokens[i]->sweep_phase == SWEEP_SCANNING &&
-                    reply_is_string(fields->element[parts_at + i]))
-                        hint(sweeper->tokens[i], id, id_len, fields);
+        for (size_t i = 0; i < sweeper->n_tokens; i++) {
+                struct partition *p = sweeper->tokens[i];
+
+                if (p->sweep_phase == SWEEP_SCANNING &&
+                    (foreign ? p->sweep_rescore && p->rewrite
+                             : reply_is_string(fields->element[parts_at + i])))
+                        hint(p, id, id_len, fields);
+        }
 }
 
 static void scan_failed(struct sweeper *sweeper, const char *why)

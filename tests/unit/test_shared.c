@@ -541,6 +541,32 @@ Test(shared, a_source_that_never_wrote_says_that_it_has_no_part)
         rig_compare(rig, "told");
 }
 
+Test(shared, what_is_lost_is_found_although_its_key_is_of_another_type_when_the_sweep_comes_by)
+{
+        redisReply *dump;
+
+        count_in(0, 0);
+        count_in(1, 0);
+        x = started();
+        daemon_settle(x, "two sources");
+        x = daemon_crash(x);
+        rig_do(rig, "SET clout:a:a0 foreign");
+        count_in(1, 0);
+        x = started(); /* nobody has it in memory but who counts */
+        daemon_feed(x, 2);
+        while (daemon_partition(x, 0) == NULL || daemon_partition(x, 0)->lost_seen == 0) {
+                daemon_feed(x, 2);
+                daemon_step(x);
+        }
+        dump = rig_redis(rig, "DUMP clout:a:a0");
+        rig_do(rig, "SET clout:a:a0 foreign");
+        daemon_steps(x, 400);
+        freeReplyObject(rig_redis(rig, "RESTORE clout:a:a0 0 %b", dump->str, dump->len));
+        freeReplyObject(dump);
+        daemon_settle(x, "found");
+        rig_compare(rig, "found");
+}
+
 Test(shared, what_is_lost_is_written_anew_whatever_happens_meanwhile)
 {
         for (int moment = 0; moment < 3 * MOMENTS; moment++) {
