@@ -175,16 +175,19 @@ local function write(keys, args)
   if next_change > 0 and at >= next_change then at = next_change - 1 end
   if at < at_was then at = at_was end
 
+  local refused -- a board is of another type: the part is written, or goes, all the same
   local fields, cells = {'at', ('%.0f'):format(at), 'pol', args[4]}, {}
   for w = 1, n do
     local text, above = total(sums[w], points)
     fields[#fields + 1], fields[#fields + 2] = args[7 + w], text
     if w == headline then fields[#fields + 1], fields[#fields + 2] = 'score', text end
+    local placed
     if above and on_boards then
-      redis.call('ZADD', keys[1 + w], text, id)
+      placed = redis.pcall('ZADD', keys[1 + w], text, id)
     else
-      redis.call('ZREM', keys[1 + w], id)
+      placed = redis.pcall('ZREM', keys[1 + w], id)
     end
+    if type(placed) == 'table' then refused = placed end
   end
   for cell = 1, #points do cells[cell] = ('%.0f'):format(sums[headline][cell]) end
   fields[#fields + 1], fields[#fields + 2] = 'cells', table.concat(cells, ' ')
@@ -194,7 +197,7 @@ local function write(keys, args)
   redis.call('HSET', key, unpack(fields))
   if next_change == 0 then redis.call('HDEL', key, 'next') end
   if packed == '' then redis.call('HDEL', key, field) end
-  return #parts
+  return refused or #parts
 end
 
 local function back(keys, args)

@@ -83,16 +83,14 @@ static void item_drop(struct call *call, struct text name, struct text item_name
         key_drop_if_empty(key);
 }
 
-/* The member's place on a board; false, and said, when the board is something else. */
+/* The member's place on a board; false when the board is something else. */
 static bool place_member(struct call *call, struct text name, struct text member, bool on_board,
                          int64_t points)
 {
         struct key *board = server_key(call->server, name.at, name.len);
 
-        if (board != NULL && (board->type != KEY_ZSET || board->spoiled)) {
-                say_simple(call, "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
+        if (board != NULL && (board->type != KEY_ZSET || board->spoiled))
                 return false;
-        }
         if (!on_board) {
                 item_drop(call, name, member);
                 return true;
@@ -168,7 +166,7 @@ static void write_part(struct call *call)
         int64_t rows[10][16] = {{0}}, points[16] = {0}, at_ms = 0, next_ms = 0;
         size_t n_points = 0, n_parts = 0;
         struct text first = {0};
-        bool sourced = false, lost = false, refused;
+        bool sourced = false, lost = false, placed = true, refused;
         const struct item *source;
         struct key *key;
         char cells[400] = "", *end;
@@ -233,7 +231,7 @@ static void write_part(struct call *call)
                 const int64_t sum = row_points(rows[w], points, n_points);
 
                 if (!place_member(call, boards[w], id, sum > 0 && args[5].at[0] == '1', sum))
-                        return;
+                        placed = false;
         }
         key = server_key(server, call->argv[3].at, call->argv[3].len); /* boards may have moved it */
         if (key == NULL)
@@ -268,7 +266,10 @@ static void write_part(struct call *call)
                 item_drop(call, call->argv[3], (struct text){"next", 4});
         if (packed.len == 0)
                 item_drop(call, call->argv[3], field);
-        say_number(call, ':', (int64_t)n_parts);
+        if (placed)
+                say_number(call, ':', (int64_t)n_parts);
+        else
+                say_simple(call, "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
 }
 
 static void back(struct call *call)
