@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_lane.c - what do an event and an account cost the daemon's own thread, from a message in memory to Redis?
  *
- *      bench_lane [--accounts N] [--events N] [--rounds N] [--windows YAML]
+ *      bench_lane [--accounts N] [--events N] [--rounds N] [--windows YAML] [--record FILE]
  *      bench_lane --days N [--accounts N]
  *
  * A real lane on one partition and a redis-server of its own, without librdkafka and threads.  A round hands EVENTS events
@@ -12,6 +12,8 @@
  * what was handed over.
  *
  * With --days: one event an account and day in the mean, nothing is written; how much memory does an account take then?
+ *
+ * With --record: what it sends to Redis, for bench/writes.py to send again.
  *
  * bench/instructions.py runs it under callgrind, for figures that no other work on the machine can change: there is no
  * clock in it but the one it turns itself, and the boards, whose rules look at Redis once a second, are off. */
@@ -43,9 +45,11 @@ static const int points[] = {10, 10, 1, 0};
 static struct {
         uint32_t n_accounts;
         size_t n_events, n_rounds, n_days;
-        const char *windows;
-} options = {100000, 1000000, 10, 0,
-             "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]"};
+        const char *windows, *record;
+} options = {.n_accounts = 100000,
+             .n_events = 1000000,
+             .n_rounds = 10,
+             .windows = "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]"};
 
 static struct {
         char folder[64], socket[96];
@@ -61,7 +65,9 @@ static struct {
         mono_us_t mono_us;
         int64_t offset;
         uint64_t random, token_random;
-        int64_t *all; /* what each account's points must be */
+        FILE *record;
+        const struct redis_link_ops *link_ops; /* of the connection that is recorded */
+        int64_t *all;                          /* what each account's points must be */
         char text[AT_ONCE][EVENT_MAX];
         struct log_record records[AT_ONCE];
 } b;
@@ -132,10 +138,28 @@ static void env_random(void *ctx, void *bytes, size_t len)
                 *at++ = (uint8_t)random_next(&b.token_random);
 }
 
+static void send_recorded(struct redis_link *link, const char *data, size_t len)
+{
+        CHECK(fwrite(data, 1, len, b.record) == len);
+        b.link_ops->send(link, data, len);
+}
+
 static struct redis_link *env_link_new(void *ctx)
 {
+        static struct redis_link_ops recorded;
+        struct redis_link *link = redis_link_new(b.conf);
+
         (void)ctx;
-        return redis_link_new(b.conf);
+        if (options.record == NULL || link == NULL)
+                return link;
+        CHECK(b.record == NULL); /* the connection that sweeps is not opened: no boards, no other policy */
+        b.record = fopen(options.record, "we");
+        CHECK(b.record != NULL);
+        b.link_ops = link->ops;
+        recorded = *link->ops;
+        recorded.send = send_recorded;
+        link->ops = &recorded;
+        return link;
 }
 
 static const struct lane_env env = {.seek = env_seek,
@@ -226,6 +250,8 @@ static void close_lane(void)
         char path[128];
 
         (void)lane_free(b.lane);
+        if (b.record != NULL)
+                CHECK(fclose(b.record) == 0);
         (void)telemetry_free(b.telemetry);
         (void)policy_free(b.policy);
         (void)conf_free(b.conf);
@@ -395,10 +421,13 @@ static size_t number_of(const char *text)
 
 int main(int argc, char **argv)
 {
-        static const struct option long_options[] = {
-                {"accounts", required_argument, NULL, 'a'}, {"events", required_argument, NULL, 'e'},
-                {"rounds", required_argument, NULL, 'r'},   {"days", required_argument, NULL, 'd'},
-                {"windows", required_argument, NULL, 'w'},  {0}};
+        static const struct option long_options[] = {{"accounts", required_argument, NULL, 'a'},
+                                                     {"events", required_argument, NULL, 'e'},
+                                                     {"rounds", required_argument, NULL, 'r'},
+                                                     {"days", required_argument, NULL, 'd'},
+                                                     {"windows", required_argument, NULL, 'w'},
+                                                     {"record", required_argument, NULL, 'R'},
+                                                     {0}};
         int option;
 
         while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
@@ -408,6 +437,7 @@ int main(int argc, char **argv)
                 case 'r': options.n_rounds = number_of(optarg); break;
                 case 'd': options.n_days = number_of(optarg); break;
                 case 'w': options.windows = optarg; break;
+                case 'R': options.record = optarg; break;
                 default: return 64;
                 }
         print_machine();

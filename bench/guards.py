@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """guards.py - what do the guards of the protocol cost, from Kafka to Redis?
 
-    bench/guards.py [--pairs N] [--events N] [--callgrind]
+    bench/guards.py [--pairs N] [--events N] [--callgrind redis|daemon]
     cmake --preset release && cmake --build --preset release        before
 
 2,000,000 events, half of which meet a new account, lie in a real Kafka.  cloutd-guards reads them into an empty redis-server
@@ -10,7 +10,7 @@ to the end, once with all guards, once with a connection that leaves them out (b
 that whatever else the machine does meets both.  The scores of every run are compared with the oracle.
 
 Time runs from the assignment of the partitions to the end of the process, CPU time from its start.  With --callgrind
-redis-server runs under valgrind and its instructions are counted, which repeat on a busy machine; it is some 50 times as slow
+one of the two runs under valgrind and its instructions are counted, which repeat on a busy machine; it is some 50 times as slow
 then, so give it fewer events.  The seconds mean nothing then.
 """
 
@@ -34,51 +34,81 @@ from oracle import Window  # noqa: E402
 from policies import DAY, HOUR  # noqa: E402
 from stream import fill_with_newcomers  # noqa: E402
 
+GUARDS = harness.BUILD.resolve() / "bench" / "cloutd-guards"
+
 
 class CpuTime:
     """us that Redis took."""
 
-    unit = "us"
+    what, unit = "Redis", "us"
 
-    def begin(self, world):
-        self.before = self.now(world)
+    def begin(self, redis):
+        self.before = self.now(redis)
 
-    def end(self, world):
-        return (self.now(world) - self.before) * 1e6
+    def end(self, redis):
+        return (self.now(redis) - self.before) * 1e6
 
-    def now(self, world):
-        redis = world.redis.client.info("cpu")
-        return redis["used_cpu_user"] + redis["used_cpu_sys"]
+    def now(self, redis):
+        cpu = redis.client.info("cpu")
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"]
 
 
 class Instructions:
-    """Its instructions."""
+    """Of a program that runs under callgrind; its place is @folder/name."""
 
     unit = "instructions"
 
-    def __init__(self, folder):
+    def __init__(self, folder, name, program):
         self.folder = folder
         (folder / "real").mkdir()
-        real = folder / "real" / "redis-server"
-        real.symlink_to(Path(harness.redis_server_program(folder)).resolve())
-        (folder / "redis-server").unlink(missing_ok=True)
-        (folder / "redis-server").write_text("#!/bin/sh\nexec valgrind -q --tool=callgrind "
-                                             f"--callgrind-out-file={folder}/out {real} \"$@\"\n")
-        (folder / "redis-server").chmod(0o755)
-        os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+        real = folder / "real" / name
+        real.symlink_to(program)
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_text("#!/bin/sh\nexec valgrind -q --tool=callgrind "
+                                   f"--callgrind-out-file={folder}/out {real} \"$@\"\n")
+        (folder / name).chmod(0o755)
 
-    def begin(self, world):
-        self.end(world)
+    def begin(self, redis):
+        self.end(redis)
 
-    def end(self, world):
+    def end(self, _):
         """Since the last time."""
-        subprocess.run(["callgrind_control", "--dump", str(world.redis.process.pid)], check=True, capture_output=True)
-        dumps = list(self.folder.glob("out.*"))
+        dumps = list(self.folder.glob("out*"))
         total = sum(int(line.split()[1]) for dump in dumps for line in dump.read_text().splitlines()
                     if line.startswith("totals:"))
         for dump in dumps:
             dump.unlink()
         return total
+
+
+class RedisInstructions(Instructions):
+    """Redis runs on, so it is told to write down what it has so far."""
+
+    what = "Redis"
+
+    def __init__(self, folder):
+        super().__init__(folder, "redis-server", Path(harness.redis_server_program(folder)).resolve())
+        os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+
+    def begin(self, redis):
+        # What it does by the clock is the more, the slower the machine.
+        for name, value in {"hz": 1, "dynamic-hz": "no", "activerehashing": "no"}.items():
+            redis.client.config_set(name, value)
+        super().begin(redis)
+
+    def end(self, redis):
+        subprocess.run(["callgrind_control", "--dump", str(redis.process.pid)], check=True, capture_output=True)
+        return super().end(redis)
+
+
+class DaemonInstructions(Instructions):
+    what = "the daemon"
+
+    def __init__(self, folder):
+        super().__init__(folder, "cloutd", GUARDS)
+
+
+METERS = {"redis": RedisInstructions, "daemon": DaemonInstructions}
 
 
 def daemon_cpu_us():
@@ -89,7 +119,7 @@ def daemon_cpu_us():
 def run(world, meter, events, guards, number):
     world.redis.restart_empty()
     os.environ["CLOUTD_BENCH_GUARDS"] = guards
-    meter.begin(world)
+    meter.begin(world.redis)
     before_us = daemon_cpu_us()
     daemon = world.daemon("--until-end", kafka={**world.config["kafka"], "group": f"guards-{number}"})
     while not daemon.had_partitions():
@@ -99,28 +129,28 @@ def run(world, meter, events, guards, number):
     status = daemon.wait(3600)
     seconds = time.monotonic() - began
     assert status == 0, daemon.log_tail()
-    daemon_us, redis = daemon_cpu_us() - before_us, meter.end(world)
+    daemon_us, metered = daemon_cpu_us() - before_us, meter.end(world.redis)
     calls = Counter({name[8:]: row["calls"] for name, row in world.redis.client.info("commandstats").items()})
     world.check()
     print(f"guards {guards:3}  {seconds:6.2f} s  {events / seconds:9,.0f} events/s  daemon {daemon_us / events:.2f} us/event  "
-          f"Redis {redis / events:,.2f} {meter.unit}/event", flush=True)
+          f"{meter.what} {metered / events:,.2f} {meter.unit}/event", flush=True)
     print("           commands: " + ", ".join(f"{name} {n:,}" for name, n in calls.most_common(8)), flush=True)
     return {"seconds": seconds, "us of the daemon an event": daemon_us / events,
-            f"{meter.unit} of Redis an event": redis / events}
+            f"{meter.unit} of {meter.what} an event": metered / events}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--callgrind", action="store_true")
+    parser.add_argument("--callgrind", choices=METERS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cloutd-guards-") as name:
         folder = Path(name)
         build = folder / "build"
         build.mkdir()
-        (build / "cloutd").symlink_to(harness.BUILD.resolve() / "bench" / "cloutd-guards")
-        meter = Instructions(build) if options.callgrind else CpuTime()
+        (build / "cloutd").symlink_to(GUARDS)
+        meter = METERS[options.callgrind](build) if options.callgrind else CpuTime()
         harness.BUILD = build
         kafka = harness.Kafka(folder / "kafka")
         (folder / "world").mkdir()
