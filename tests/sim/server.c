@@ -260,18 +260,12 @@ void client_feed(struct client *client, const char *bytes, size_t len)
         }
 }
 
-void server_do(struct server *server, const char *command)
+/* For nobody. */
+static void execute(struct server *server, struct text *argv, size_t argc)
 {
-        struct text argv[16];
         struct client nobody = {.server = server};
-        struct call call = {.server = server, .client = &nobody, .argv = argv};
+        struct call call = {.server = server, .client = &nobody, .argv = argv, .argc = argc};
 
-        for (const char *at = command; *at != '\0' && call.argc < 16;) {
-                const size_t len = strcspn(at, " ");
-
-                argv[call.argc++] = (struct text){at, (uint32_t)len};
-                at += len + (at[len] == ' ');
-        }
         command_run(&call, command_find(argv[0]));
         if (call.changed) {
                 history_end(server);
@@ -279,18 +273,34 @@ void server_do(struct server *server, const char *command)
         }
 }
 
+void server_do(struct server *server, const char *command)
+{
+        struct text argv[16];
+        size_t argc = 0;
+
+        for (const char *at = command; *at != '\0' && argc < 16;) {
+                const size_t len = strcspn(at, " ");
+
+                argv[argc++] = (struct text){at, (uint32_t)len};
+                at += len + (at[len] == ' ');
+        }
+        execute(server, argv, argc);
+}
+
+/* The name of a key may have blanks in it. */
+static void execute_on(struct server *server, const char *command, const char *name)
+{
+        struct text argv[] = {{command, (uint32_t)strlen(command)}, {name, (uint32_t)strlen(name)}};
+
+        execute(server, argv, 2);
+}
+
 void server_spoil(struct server *server, const char *name)
 {
-        char command[300];
-
-        (void)snprintf(command, sizeof command, "sim.spoil %s", name);
-        server_do(server, command);
+        execute_on(server, "sim.spoil", name);
 }
 
 void server_mend(struct server *server, const char *name)
 {
-        char command[300];
-
-        (void)snprintf(command, sizeof command, "sim.mend %s", name);
-        server_do(server, command);
+        execute_on(server, "sim.mend", name);
 }
