@@ -574,7 +574,8 @@ void judge_exact(struct world *world, struct node *node)
                 for (int a = 0; a < world->profile->n_accounts; a++) {
                         const int64_t points = key_integer(key_of(server, "a:", names[a]), window, 0);
 
-                        if (points > 0 && key_item(board, names[a], strlen(names[a])) == NULL &&
+                        if (points > 0 && !(world->ill_placed >> a & 1) &&
+                            key_item(board, names[a], strlen(names[a])) == NULL &&
                             (now == NULL ||
                              story_place_cmp(points, names[a], kth->points,
                                              names[account_of_name(now->name.at, now->name.len)]) < 0))
