@@ -291,6 +291,7 @@ void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partit
                 atomic_store_explicit(&kafka->telemetry->condition[CONDITION_JOINED], false,
                                       memory_order_relaxed);
                 take_away(kafka, list);
+                kafka->joined = false; /* whatever we are given next, it was not all read yet */
         }
         log_line(LOG_LEVEL_INFO,
                  err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS ? "partitions assigned" : "partitions revoked",

@@ -65,7 +65,7 @@ struct kafka {
         struct kafka_lane *lanes;
         bool closing;
         bool until_end;
-        bool joined;
+        bool joined;  /* the group has said what is ours, and not taken it back since: perhaps nothing */
         bool restart; /* of some place */
         bool (*should_stop)(void);
         bool failed; /* failed_code and failure say why */

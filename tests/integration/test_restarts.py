@@ -244,6 +244,23 @@ def test_a_foreign_value_under_the_name_of_an_account_gives_way(new_world):
     finish(world)
 
 
+def test_until_end_does_not_end_while_the_group_has_taken_everything_back(new_world):
+    """Frozen for longer than the group waits: it has nothing then, which is not the same as having read it all."""
+    world = new_world()
+    world.send(*Stream(15, world).records(40_000))
+    daemon = world.daemon("--until-end")
+    wait_for(lambda: "msg=starting" in daemon.log(), what="it starts")
+    world.redis.client.execute_command("CLIENT", "PAUSE", "4000", "WRITE")  # so that it does not end before
+    wait_for(daemon.had_partitions, what="an assignment")
+    daemon.process.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    daemon.process.send_signal(signal.SIGCONT)
+    assert daemon.wait() == 0, daemon.log_tail()
+    assert "timed out" in daemon.log()
+    assert world.low() == world.ends
+    world.check()
+
+
 def test_points_change_and_every_account_is_scored_anew(new_world):
     world = new_world(memory_limit="1MiB")
     world.send(*Stream(14, world, accounts=20_000).records(30_000))
