@@ -3,9 +3,9 @@
  *
  * A SCAN over all accounts on a connection of its own.  What it reads are hints only: an account of ours that
  * may need writing is wanted, so it is loaded and written under the guard like any other.  A page counts only
- * if the own tokens, read with it on the same connection, are ours: else it came from another server than the
- * one we write. One scan serves all that was open when it began; when it is through and every cut that then
- * held a wanted account is closed, the sweep is done. */
+ * if the own tokens, read with it in one MULTI, are ours: else it came from another server than the one we write,
+ * or from a time in which Redis lacked what it has now. One scan serves all that was open when it began; when it
+ * is through and every cut that then held a wanted account is closed, the sweep is done. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include "resp.h"
@@ -30,8 +30,6 @@ struct sweeper {
         size_t n_ids;
         struct partition **tokens; /* whose token is read with the page */
         size_t n_tokens, cap_tokens;
-        struct reply **page; /* in the link's arena, until all of it is there */
-        size_t n_page, cap_page;
 };
 
 struct sweeper *sweeper_new(struct lane *lane)
@@ -51,7 +49,6 @@ struct sweeper *sweeper_free(struct sweeper *sweeper)
         buf_free(&sweeper->out);
         buf_free(&sweeper->ids);
         free((void *)sweeper->tokens);
-        free((void *)sweeper->page);
         free(sweeper);
         return NULL;
 }
@@ -137,12 +134,34 @@ static void settle(struct partition *p)
         sweep_forget(p);
 }
 
-static void ask(struct sweeper *sweeper, enum scan_phase phase)
+/* What is asked stands between these two. */
+static void ask_begin(struct sweeper *sweeper)
 {
+        struct buf *out = &sweeper->out;
+
+        resp_command(out, 1);
+        resp_text(out, "MULTI");
+        sweeper->n_tokens = 0;
+        for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling) {
+                if (p->sweep_phase != SWEEP_SCANNING)
+                        continue;
+                sweeper->tokens = (struct partition **)grown((void *)sweeper->tokens, &sweeper->cap_tokens,
+                                                             sweeper->n_tokens, sizeof(struct partition *));
+                sweeper->tokens[sweeper->n_tokens++] = p;
+                resp_command(out, 3);
+                resp_text(out, "HGET");
+                resp_text(out, p->own_key);
+                resp_text(out, "token");
+        }
+}
+
+static void ask_end(struct sweeper *sweeper, enum scan_phase phase)
+{
+        resp_command(&sweeper->out, 1);
+        resp_text(&sweeper->out, "EXEC");
         sweeper->phase = phase;
         sweeper->link->ops->send(sweeper->link, sweeper->out.data, sweeper->out.len);
         sweeper->out.len = 0;
-        sweeper->n_page = 0;
         sweeper->asked_us = sweeper->lane->now_us;
         (void)sweeper->link->ops->pump(sweeper->link, sweeper->lane->now_us);
 }
@@ -158,6 +177,7 @@ static void ask_keys(struct sweeper *sweeper)
                 *p++ = sweeper->lane->key[i];
         }
         *p++ = '*';
+        ask_begin(sweeper);
         resp_command(&sweeper->out, 6);
         resp_text(&sweeper->out, "SCAN");
         resp_i64(&sweeper->out, (int64_t)sweeper->cursor);
@@ -165,7 +185,7 @@ static void ask_keys(struct sweeper *sweeper)
         resp_bytes(&sweeper->out, pattern, (size_t)(p - pattern));
         resp_text(&sweeper->out, "COUNT");
         resp_text(&sweeper->out, PAGE_ACCOUNTS);
-        ask(sweeper, SCAN_KEYS_ASKED);
+        ask_end(sweeper, SCAN_KEYS_ASKED);
 }
 
 static void ask_hints(struct sweeper *sweeper)
@@ -174,22 +194,7 @@ static void ask_hints(struct sweeper *sweeper)
         struct buf *out = &sweeper->out;
         const char *at = sweeper->ids.data;
 
-        sweeper->n_tokens = 0;
-        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
-                if (p->sweep_phase != SWEEP_SCANNING)
-                        continue;
-                if (sweeper->n_tokens == sweeper->cap_tokens) {
-                        sweeper->cap_tokens = sweeper->cap_tokens * 2 + 16;
-                        sweeper->tokens = realloc((void *)sweeper->tokens,
-                                                  sweeper->cap_tokens * sizeof(struct partition *));
-                        CHECK(sweeper->tokens != NULL);
-                }
-                sweeper->tokens[sweeper->n_tokens++] = p;
-                resp_command(out, 3);
-                resp_text(out, "HGET");
-                resp_text(out, p->own_key);
-                resp_text(out, "token");
-        }
+        ask_begin(sweeper);
         for (size_t i = 0; i < sweeper->n_ids; i++) {
                 const size_t len = (unsigned char)*at++;
                 size_t key_len;
@@ -205,7 +210,7 @@ static void ask_hints(struct sweeper *sweeper)
                 for (size_t t = 0; t < sweeper->n_tokens; t++)
                         resp_text(out, sweeper->tokens[t]->source_field);
         }
-        ask(sweeper, SCAN_HINTS_ASKED);
+        ask_end(sweeper, SCAN_HINTS_ASKED);
 }
 
 static void keep_ids(struct sweeper *sweeper, const struct reply *keys)
@@ -311,55 +316,58 @@ static void take_keys(struct sweeper *sweeper, const struct reply *reply)
         sweeper->cursor = strtoull(reply->element[0]->str, NULL, 10);
         keep_ids(sweeper, reply->element[1]);
         arena_reset(sweeper->link->arena);
-        if (anybody_scans(sweeper->lane))
-                ask_hints(sweeper); /* a page without accounts is one of ours only if the tokens are */
+        if (sweeper->n_ids > 0 && anybody_scans(sweeper->lane))
+                ask_hints(sweeper);
         else
                 page_done(sweeper);
 }
 
-static void take_hints(struct sweeper *sweeper)
+static void take_hints(struct sweeper *sweeper, struct reply *const *fields)
 {
         const char *at = sweeper->ids.data;
 
-        for (size_t i = 0; i < sweeper->n_tokens; i++) {
-                const struct reply *token = sweeper->page[i];
-
-                if (RULE(BOARD_SAME_SERVER) &&
-                    (!reply_is_string(token) || strcmp(token->str, sweeper->tokens[i]->token) != 0)) {
-                        scan_failed(sweeper, "another server, or another owner");
-                        return;
-                }
-        }
         for (size_t i = 0; i < sweeper->n_ids; i++) {
                 const size_t len = (unsigned char)*at++;
 
-                take_hint(sweeper, at, len, sweeper->page[sweeper->n_tokens + i]);
+                take_hint(sweeper, at, len, fields[i]);
                 at += len;
         }
         arena_reset(sweeper->link->arena);
         page_done(sweeper);
 }
 
+static bool tokens_are_ours(const struct sweeper *sweeper, struct reply *const *tokens)
+{
+        for (size_t i = 0; i < sweeper->n_tokens; i++)
+                if (!reply_is_string(tokens[i]) || strcmp(tokens[i]->str, sweeper->tokens[i]->token) != 0)
+                        return !RULE(BOARD_SAME_SERVER);
+        return true;
+}
+
+static void take_exec(struct sweeper *sweeper, const struct reply *exec)
+{
+        const size_t n = sweeper->phase == SCAN_KEYS_ASKED ? 1 : sweeper->n_ids;
+
+        if (exec->type != REDIS_REPLY_ARRAY || exec->len != sweeper->n_tokens + n)
+                scan_failed(sweeper, "an unexpected reply");
+        else if (!tokens_are_ours(sweeper, exec->element))
+                scan_failed(sweeper, "another server, or another owner");
+        else if (sweeper->phase == SCAN_KEYS_ASKED)
+                take_keys(sweeper, exec->element[sweeper->n_tokens]);
+        else
+                take_hints(sweeper, exec->element + sweeper->n_tokens);
+}
+
 static void read_replies(struct sweeper *sweeper)
 {
-        struct reply *reply;
+        const struct reply *reply;
 
         while ((sweeper->phase == SCAN_KEYS_ASKED || sweeper->phase == SCAN_HINTS_ASKED) &&
-               (reply = redis_link_reply(sweeper->link)) != NULL) {
-                if (sweeper->phase == SCAN_KEYS_ASKED) {
-                        take_keys(sweeper, reply);
-                        continue;
-                }
-                if (sweeper->n_page == sweeper->cap_page) {
-                        sweeper->cap_page = sweeper->cap_page * 2 + 1024;
-                        sweeper->page =
-                                realloc((void *)sweeper->page, sweeper->cap_page * sizeof(struct reply *));
-                        CHECK(sweeper->page != NULL);
-                }
-                sweeper->page[sweeper->n_page++] = reply;
-                if (sweeper->n_page == sweeper->n_tokens + sweeper->n_ids)
-                        take_hints(sweeper);
-        }
+               (reply = redis_link_reply(sweeper->link)) != NULL)
+                if (reply_is_error(reply))
+                        scan_failed(sweeper, reply->str);
+                else if (reply->type != REDIS_REPLY_STATUS) /* OK, and QUEUED for each */
+                        take_exec(sweeper, reply);
 }
 
 static bool link_is_up(struct sweeper *sweeper)
