@@ -127,6 +127,24 @@ static void make_spread(uint64_t *state, struct profile *profile)
                 profile->weight[DEED_SPOIL] = 4;
 }
 
+/* What was said is taken back at once, and late events more than others, while replies are lost: what changes next lies
+ * earlier for a moment, and Redis may know of it alone. */
+static void make_fickle(struct profile *profile)
+{
+        static const uint8_t weight[N_DEEDS] = {
+                [DEED_RUN] = 16,  [DEED_STEP] = 20, [DEED_SEND] = 24, [DEED_RECEIVE] = 10, [DEED_FEED] = 24,
+                [DEED_TIME] = 16, [DEED_CUT] = 12,  [DEED_EDGES] = 4, [DEED_PRODUCE] = 24,
+        };
+
+        profile->fickle = profile->edgy = profile->hasty = true;
+        profile->n_nodes = profile->n_partitions = 1;
+        profile->n_accounts = profile->boards > 0 ? profile->n_accounts : 1 + profile->n_accounts % 2;
+        profile->layout = profile->layout == 0 ? 1 : profile->layout;
+        profile->leavers = false;
+        profile->n_deeds = 200;
+        memcpy(profile->weight, weight, sizeof weight);
+}
+
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
@@ -143,6 +161,8 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 make_spread(&apart, profile);
         if (odd_log)
                 profile->weight[DEED_LOG] = 4;
+        if ((apart >> 35 & 7) == 0)
+                make_fickle(profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {

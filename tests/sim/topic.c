@@ -15,15 +15,31 @@ static void add_text(struct world *world, struct message *message, const char *t
         message->text_len += len;
 }
 
-/* One of the account's latest events, undone. */
+/* The account's latest event but @back. */
+static struct story_event event_of(const struct world *world, int account, int back)
+{
+        const int n = world->n_events_of[account];
+        const struct place_in_log *place = &world->events_of[account][n - 1 - back];
+
+        return world->log[place->partition][place->message].story.events[place->line];
+}
+
+/* One of its latest events, undone. */
 static struct story_event taken_back(const struct world *world, int account, uint64_t z)
 {
-        const int n = world->n_events_of[account], back = (int)(z % (uint64_t)(n < 3 ? n : 3));
-        const int m = world->events_of[account][n - 1 - back].message;
-        struct story_event event = world->log[world->events_of[account][n - 1 - back].partition][m]
-                                           .story.events[world->events_of[account][n - 1 - back].line];
+        const int n = world->n_events_of[account];
+        struct story_event event = event_of(world, account, (int)(z % (uint64_t)(n < 3 ? n : 3)));
 
         event.undo = event.kind < STORY_LEAVE;
+        return event;
+}
+
+/* Its last one taken back, or the taking back taken back. */
+static struct story_event turned(const struct world *world, int account)
+{
+        struct story_event event = event_of(world, account, 0);
+
+        event.undo = event.kind < STORY_LEAVE && !event.undo;
         return event;
 }
 
@@ -37,6 +53,8 @@ static struct story_event random_event(struct world *world, uint64_t z, int acco
                                     .undo = z / 15 % 8 == 0};
         const unsigned what = (unsigned)(z / 120 % (world->profile->leavers ? 6 : 32));
 
+        if (world->profile->fickle && world->n_events_of[account] > 0 && mix(z ^ 1) % 2 == 0)
+                return turned(world, account);
         if (what < 2)
                 event.kind = STORY_LEAVE;
         else if (what < 4)

@@ -137,6 +137,7 @@ struct profile {
         bool past;    /* everybody was there before, then the boards were switched on */
         bool skewed;  /* clocks differ from the first moment on */
         bool edgy;    /* what moves time leads to just about the moment at which a score falls */
+        bool fickle;  /* what was said is taken back at once */
         bool twice;   /* a fault seldom comes alone */
         bool hasty;   /* little time passes between two deeds, and between two cuts */
         bool parted;  /* the end of a pipeline often waits while others go on */
@@ -212,7 +213,7 @@ struct world {
         } log[PARTITIONS][MESSAGES];
         int n_log[PARTITIONS];
         uint64_t letter_sent[PARTITIONS][MESSAGES / 64];
-        struct {
+        struct place_in_log {
                 uint8_t partition, message, line;
         } events_of[ACCOUNTS][PARTITIONS * MESSAGES];
         int n_events_of[ACCOUNTS];
