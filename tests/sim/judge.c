@@ -783,6 +783,8 @@ void judge_went_back(struct world *world, struct server *server)
                                 continue;
                         now->part[a][p].pos = state.pos;
                         now->part[a][p].at = state.at;
+                        /* Its owner may have claimed again before this moment, and not have written it by then. */
+                        now->part[a][p].anew = true;
                 }
         }
         if (!boards_are_whole(world, server))
