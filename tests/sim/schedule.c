@@ -161,7 +161,7 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 make_spread(&apart, profile);
         if (odd_log)
                 profile->weight[DEED_LOG] = 4;
-        if ((apart >> 35 & 7) == 0)
+        if ((apart >> 35 & 15) == 0)
                 make_fickle(profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
