@@ -310,19 +310,29 @@ struct conn *net_conn(struct world *world, int node, unsigned which); /* of a li
 bool net_quiet(const struct world *world);
 
 /* judge.c */
-void judge_init(struct world *world);
 void judge_begin(struct world *world);
-int judge_tag(const char *name, size_t len);
-bool judge_is_shared(const struct server *server); /* the mode, as Redis has it */
 void judge_executed(struct server *server, struct client *client);
 void judge_went_back(struct world *world,
                      struct server *server); /* what it has now is not compared with before */
-void judge_memory(struct world *world, struct node *node);
-void judge_exact_ask(struct node *node); /* before a step: what it then says of its boards is of that step */
-void judge_exact(struct world *world, struct node *node);
-void judge_end(struct world *world, const char *when);
+
+/* judge_names.c */
+void judge_init(struct world *world);
+int judge_tag(const char *name, size_t len);
 const char *judge_name(int account);
 uint64_t judge_hash(int account);
+
+/* judge_account.c */
+bool judge_is_shared(const struct server *server); /* the mode, as Redis has it */
+
+/* judge_board.c */
+void judge_exact_ask(struct node *node); /* before a step: what it then says of its boards is of that step */
+void judge_exact(struct world *world, struct node *node);
+
+/* judge_memory.c */
+void judge_memory(struct world *world, struct node *node);
+
+/* judge_end.c */
+void judge_end(struct world *world, const char *when);
 
 /* against.c */
 bool against_real(uint64_t seed, uint64_t runs); /* false, and said, when a redis-server answers otherwise */

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* judge_account.c - is what Redis holds of an account right?
+ *
+ *   its part of each source   f of its events up to its position, and of all below `low`; neither position nor time
+ *                             goes back while Redis does not
+ *   no part                   nothing counts for it, or it left and Redis says so, or Redis says that the part is lost
+ *   its fields                the sum of its parts; of several only once they were that, and the mode says so: before,
+ *                             each source writes those that change
+ *
+ * f is story.h's: it reads all events again, one by one. */
+#include "judge_internal.h"
+
+static void forget_part(struct seen *before, int account, int p)
+{
+        before->part[account][p].pos = -1;
+        before->part[account][p].at = 0;
+        before->part[account][p].anew = false;
+}
+
+void forget_account(struct seen *before, int account)
+{
+        before->summed[account] = before->placed[account] = false;
+        for (int p = 0; p < PARTITIONS; p++)
+                forget_part(before, account, p);
+}
+
+/* The account's score at @at when all messages of partition @p below @end have been counted. */
+void judged(const struct world *world, int account, int p, int64_t end, wall_ms_t at,
+            struct story_score *score)
+{
+        const struct message *log = world->log[p];
+
+        memset(score, 0, sizeof *score);
+        for (int i = 0; i < world->n_events_of[account]; i++) {
+                const int m = world->events_of[account][i].message;
+
+                if (world->events_of[account][i].partition != p)
+                        continue;
+                if (m >= end)
+                        break;
+                story_count(world->conf, log[m].story.record_ms,
+                            &log[m].story.events[world->events_of[account][i].line], hashes[account], at,
+                            score);
+        }
+        story_points(world->conf, world->policy, score);
+}
+
+static void add_score(struct story_score *sum, const struct story_score *part)
+{
+        sum->left = sum->left || part->left;
+        sum->counted = sum->counted || part->counted;
+        for (size_t w = 0; w < WINDOWS_MAX; w++) {
+                sum->points[w] += part->points[w];
+                for (int c = 0; c < STORY_CELLS; c++)
+                        sum->counts[w][c] += part->counts[w][c];
+        }
+}
+
+/* The sum of what each partition's whole log gives, by now. */
+void judged_all(const struct world *world, int account, struct story_score *sum)
+{
+        memset(sum, 0, sizeof *sum);
+        for (int p = 0; p < world->n_partitions; p++) {
+                struct story_score part;
+
+                judged(world, account, p, world->n_log[p], world->wall_ms, &part);
+                add_score(sum, &part);
+        }
+}
+
+/* The part that partition @p feeds: whether there is one. */
+bool state_of(struct world *world, const struct key *key, int account, int p, struct state *ret_state)
+{
+        char field[16];
+        const struct item *item;
+
+        (void)snprintf(field, sizeof field, "_s%d", p + 1);
+        item = key_item(key, field, strlen(field));
+        if (item == NULL || item->value.len == 0)
+                return false;
+        if (state_unpack((const uint8_t *)item->value.at, item->value.len, hashes[account], ret_state) !=
+            CLOUTD_OK)
+                world_fail(world, "state: of account %d in %s cannot be read", account, field);
+        return true;
+}
+
+/* It is known that the part is gone: its source writes it anew. */
+static bool is_lost(const struct key *key, int p)
+{
+        char field[16];
+        const struct item *item;
+
+        (void)snprintf(field, sizeof field, "_s%d", p + 1);
+        item = key_item(key, field, strlen(field));
+        return item != NULL && item->value.len == 0;
+}
+
+bool any_lost(const struct world *world, const struct key *key)
+{
+        bool any = false;
+
+        for (int p = 0; p < world->n_partitions; p++)
+                any = any || is_lost(key, p);
+        return any;
+}
+
+static void cells_text(const struct conf *conf, const struct story_score *score, char *buf, size_t size)
+{
+        const int64_t *counts = score->counts[conf->headline];
+
+        (void)snprintf(buf, size, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, counts[0], counts[1],
+                       counts[2], counts[3]);
+}
+
+static bool text_equals(struct text text, const char *string)
+{
+        return text.len == strlen(string) && memcmp(text.at, string, text.len) == 0;
+}
+
+void compare(struct world *world, const struct key *key, int account, const struct story_score *score,
+             const char *when)
+{
+        const struct conf *conf = world->conf;
+        char cells[100];
+        const struct item *item;
+
+        for (size_t w = 0; w <= conf->n_windows; w++)
+                if (key_integer(key, story_window(conf, w), INT64_MIN) != score->points[w])
+                        world_fail(world, "score: %s, %s of account %d is %" PRId64 ", should be %" PRId64,
+                                   when, story_window(conf, w), account,
+                                   key_integer(key, story_window(conf, w), -1), score->points[w]);
+        if (key_integer(key, "score", INT64_MIN) != score->points[conf->headline])
+                world_fail(world, "score: %s, score of account %d is %" PRId64 ", should be %" PRId64, when,
+                           account, key_integer(key, "score", -1), score->points[conf->headline]);
+        cells_text(conf, score, cells, sizeof cells);
+        item = key_item(key, "cells", 5);
+        if (item == NULL || !text_equals(item->value, cells))
+                world_fail(world, "score: %s, cells of account %d are %.*s, should be %s", when, account,
+                           item != NULL ? (int)item->value.len : 0, item != NULL ? item->value.at : "",
+                           cells);
+}
+
+static bool shows(const struct world *world, const struct key *key, const struct story_score *score)
+{
+        char cells[100];
+        const struct item *item = key_item(key, "cells", 5);
+
+        cells_text(world->conf, score, cells, sizeof cells);
+        if (item == NULL || !text_equals(item->value, cells))
+                return false;
+        for (size_t w = 0; w <= world->conf->n_windows; w++)
+                if (key_integer(key, story_window(world->conf, w), INT64_MIN) != score->points[w])
+                        return false;
+        return true;
+}
+
+static void check_forward(struct world *world, struct seen *before, int account, int p,
+                          const struct state *state)
+{
+        const int64_t pos = before->part[account][p].pos;
+        const wall_ms_t at = before->part[account][p].at;
+
+        if (pos == state->pos && at == state->at)
+                return;
+        if (state->pos < pos && !before->part[account][p].anew)
+                world_fail(world, "back: account %d was at %" PRId64 " of partition %d, is at %" PRId64,
+                           account, pos, p, state->pos);
+        if (state->at < at && !before->part[account][p].anew)
+                world_fail(world,
+                           "back: account %d was of %" PRId64 " ms in partition %d, is of %" PRId64 " ms",
+                           account, at, p, state->at);
+        before->part[account][p].pos = state->pos;
+        before->part[account][p].at = state->at;
+        before->part[account][p].anew = false;
+}
+
+/* One source's part of an account, with its own position and nothing but its own log; adds what it must show to @sum. */
+static bool check_part(struct world *world, struct server *server, int account, int p, const struct key *key,
+                       struct story_score *score)
+{
+        const struct key *gone = key_of_partition(server, "gone:t:", p);
+        const struct key *optout = key_of_partition(server, "optout:t:", p);
+        const bool is_out = key_item(optout, (const char *)salted[account], SALTED_LEN) != NULL;
+        const int64_t low = key_integer(key_of_partition(server, "own:t:", p), "low", 0);
+        struct seen *before = &seen[server_index(world, server)];
+        const struct item *entry;
+        struct state state;
+        int64_t end = low;
+
+        if (state_of(world, key, account, p, &state)) {
+                judged(world, account, p, state.pos + 1 > low ? state.pos + 1 : low, state.at, score);
+                if (score->left || is_out)
+                        world_fail(world,
+                                   "left: account %d left by offset %" PRId64 " and low %" PRId64
+                                   " of partition %d, and has a part",
+                                   account, state.pos, low, p);
+                check_forward(world, before, account, p, &state);
+                return true;
+        }
+        if (is_lost(key, p)) {
+                forget_part(before, account, p);
+                return false;
+        }
+        entry = key_item(gone, (const char *)salted[account], SALTED_LEN);
+        if (entry != NULL && strtoll(entry->value.at, NULL, 10) + 1 > end)
+                end = strtoll(entry->value.at, NULL, 10) + 1;
+        judged(world, account, p, end, world->wall_ms, score);
+        if (score->left != is_out)
+                world_fail(world,
+                           "left: account %d %s by offset %" PRId64 " of partition %d, Redis says otherwise",
+                           account, score->left ? "left" : "had not left", end - 1, p);
+        if (!score->left && !story_is_zero(score))
+                world_fail(world, "missing: account %d with events below %" PRId64 " of partition %d",
+                           account, end, p);
+        forget_part(before, account, p);
+        return false;
+}
+
+bool judge_is_shared(const struct server *server)
+{
+        const struct key *mode = server_key(server, "clout:mode", 10);
+
+        return mode != NULL && mode->value.len > 0 && mode->value.at[0] == 's';
+}
+
+void check_account(struct world *world, struct server *server, int account)
+{
+        const struct key *key = key_of(server, "a:", names[account]);
+        struct seen *before = &seen[server_index(world, server)];
+        struct story_score sum = {0};
+        bool shows_one = false;
+        int n_parts = 0;
+
+        if (key != NULL && key->spoiled)
+                return;
+        for (int p = 0; p < world->n_partitions; p++) {
+                struct story_score part;
+
+                if (!check_part(world, server, account, p, key, &part))
+                        continue;
+                n_parts++;
+                add_score(&sum, &part);
+                shows_one = shows_one || shows(world, key, &part);
+        }
+        if (key == NULL || any_lost(world, key)) {
+                if (any_lost(world, key))
+                        world_hit(world, HIT_PART_LOST);
+                before->summed[account] = false;
+                return;
+        }
+        if (n_parts == 0)
+                world_fail(world, "state: account %d has a hash without a part", account);
+        if (n_parts > 1)
+                world_hit(world, HIT_SOURCES);
+        if (n_parts > 1 && !before->summed[account] && !shows(world, key, &sum)) {
+                /* Not found out yet, or not written anew: each source writes those of its fields that change. */
+                if (shows_one)
+                        world_hit(world, HIT_ONE_PART);
+                return;
+        }
+        compare(world, key, account, &sum, "after a transaction");
+        before->summed[account] = n_parts > 1 && judge_is_shared(server);
+}
