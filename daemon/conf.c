@@ -144,7 +144,7 @@ static const struct key keys[] = {
         {"flush_interval", KIND_DURATION, OPTIONAL, 1, SECOND, "100ms", FIELD(flush_interval_ms),
          "How long a change may wait for Redis when little happens; under load a flush follows the last "
          "one's answer."},
-        {"lanes", KIND_INTEGER, OPTIONAL, 1, 64, "2", FIELD(lanes),
+        {"lanes", KIND_INTEGER, OPTIONAL, 1, LANES_MAX, "2", FIELD(lanes),
          "Threads that count, each with its own partitions and Redis connection."},
         {"start", KIND_START, OPTIONAL, 1, 64, "beginning", FIELD(start),
          "Where to begin in a partition of which neither Redis nor Kafka knows a position."},

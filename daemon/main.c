@@ -4,6 +4,7 @@
 #include "cloutd/err.h"
 #include "cloutd/http.h"
 #include "cloutd/kafka.h"
+#include "cloutd/notify.h"
 #include "cloutd/policy.h"
 #include "cloutd/telemetry.h"
 #include "malloc_conf.h"
@@ -14,9 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef CLOUTD_HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 #ifdef CLOUTD_HAVE_JEMALLOC
 extern const char *malloc_conf;
@@ -83,34 +81,23 @@ static void bound_closing(enum cloutd_err err)
         (void)alarm(CLOSE_SECONDS);
 }
 
-static void notify(const char *state)
-{
-#ifdef CLOUTD_HAVE_SYSTEMD
-        (void)sd_notify(0, state); /* no systemd: nobody to tell */
-#else
-        (void)state;
-#endif
-}
+static struct notify systemd;
 
-/* systemd is told that all is well only while every lane goes round its loop. */
 static void on_round(const struct telemetry *telemetry)
 {
-        bool healthy = false;
-
+        (void)telemetry;
         if (reload_asked) {
                 reload_asked = 0;
                 log_line(LOG_LEVEL_WARNING,
                          "this release does not reload: restart to change the configuration", NULL);
         }
-        free(telemetry_healthy(telemetry, clock_mono_us(), &healthy));
-        if (healthy)
-                notify("WATCHDOG=1");
+        notify_alive(&systemd, clock_wall_ms(), clock_mono_us());
 }
 
-/* While Kafka or Redis is awaited at the start there is no round, and nothing is wrong with us. */
+/* While Kafka or Redis is awaited there is no round. */
 static bool should_stop_waiting(void)
 {
-        notify("WATCHDOG=1");
+        notify_alive(&systemd, clock_wall_ms(), clock_mono_us());
         return should_stop();
 }
 
@@ -156,12 +143,13 @@ static int run(const struct options *options, const struct conf *conf, const str
         err = http_open(telemetry, &http, &errmsg);
         if (err == CLOUTD_OK) {
                 /* Whether Kafka and Redis are there is /readyz's business, not the unit's. */
-                notify("READY=1");
+                notify_init(&systemd, telemetry, clock_mono_us());
+                notify_ready();
                 err = kafka_open(conf, policy, telemetry, should_stop_waiting, &kafka, &errmsg);
         }
         if (err == CLOUTD_OK) {
                 err = kafka_run(kafka, options->until_end, should_stop, on_round, &errmsg);
-                notify("STOPPING=1");
+                notify_stopping();
                 log_books(telemetry);
         } else if (err == CLOUTD_EAGAIN && should_stop()) {
                 err = CLOUTD_OK; /* stopped as asked, before it was ready */

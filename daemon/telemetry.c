@@ -286,6 +286,17 @@ static struct lag lag_total(const struct telemetry *telemetry, wall_ms_t now_ms)
         return total;
 }
 
+struct telemetry_summary telemetry_summary(const struct telemetry *telemetry, wall_ms_t now_ms)
+{
+        const struct lag lag = lag_total(telemetry, now_ms);
+        struct telemetry_summary summary = {
+                .accounts = accounts_resident(telemetry), .lag_messages = lag.messages, .lag_ms = lag.ms};
+
+        for (int c = 0; c <= RESULTS; c++)
+                summary.lines += telemetry_sum(telemetry, (enum lane_counter)c);
+        return summary;
+}
+
 static int64_t edge_lag_ms(const struct telemetry *telemetry)
 {
         int64_t most = 0;

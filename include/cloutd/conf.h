@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #define CONF_WINDOWS_MAX 8
+#define LANES_MAX        64
 
 struct conf_window {
         char name[24]; /* the length as written: "24h" */

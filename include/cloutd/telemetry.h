@@ -158,6 +158,15 @@ struct telemetry *telemetry_free(struct telemetry *telemetry);
 /* Sum of a counter over the lanes.  Any thread. */
 uint64_t telemetry_sum(const struct telemetry *telemetry, enum lane_counter which);
 
+/* The few figures that one line has room for.  Any thread. */
+struct telemetry_summary {
+        uint64_t lines;       /* consumed so far */
+        int64_t accounts;     /* in memory */
+        int64_t lag_messages; /* as far as it is known */
+        int64_t lag_ms;       /* of the partition furthest behind */
+};
+struct telemetry_summary telemetry_summary(const struct telemetry *telemetry, wall_ms_t now_ms);
+
 /* Say which policy counts from now on.  Copies both strings.  The control thread only; readers need not wait.
  * Returns CLOUTD_ENOMEM with the old policy still shown. */
 enum cloutd_err telemetry_set_policy(struct telemetry *telemetry, const char *version, const char *name);
@@ -169,8 +178,8 @@ char *telemetry_metrics(const struct telemetry *telemetry, wall_ms_t now_ms);
 char *telemetry_status(const struct telemetry *telemetry, wall_ms_t now_ms,
                        mono_us_t now_us); /* a JSON object */
 char *telemetry_ready(const struct telemetry *telemetry, mono_us_t now_us, bool *ret_ready);
-/* Every lane went round its loop within 30 s, or has not begun yet: /healthz, and the watchdog's question
- * too. */
+/* Every lane went round its loop within 30 s, or has not begun yet: /healthz, and half of the watchdog's question
+ * (notify.h has the other). */
 char *telemetry_healthy(const struct telemetry *telemetry, mono_us_t now_us, bool *ret_healthy);
 
 #endif

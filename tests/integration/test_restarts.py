@@ -4,13 +4,14 @@
 Whatever happened: once everything is read, Redis shows what the oracle says."""
 
 import random
+import re
 import signal
 import time
 
 import pytest
 import redis
 
-from harness import Kafka, Unavailable, wait_for
+from harness import ROOT, Kafka, Unavailable, wait_for
 from oracle import Policy, Rule, Tier
 from policies import KRED, MIXED, with_points
 from stream import Flow, Stream
@@ -210,6 +211,25 @@ def test_redis_stalls_while_events_flow(new_world):
                 world.redis.client.execute_command("CLIENT", "PAUSE", "700", "ALL")
                 time.sleep(1)
         world.wait_until_read()
+    finish(world)
+
+
+@pytest.mark.parametrize("gone", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_stop_without_redis_is_over_before_systemd_kills(new_world, gone):
+    unit = (ROOT / "systemd/cloutd@.service.in").read_text()
+    limit = int(re.search(r"^TimeoutStopSec=(\d+)s$", unit, re.MULTILINE)[1])
+    world = new_world(lanes=2)
+    with Flow(world, Stream(21, world), 5_000):
+        daemon = assigned(world)
+        wait_for(lambda: sum(world.low().values()) > 0, what="something in Redis")
+        world.redis.client.save()
+        world.redis.process.send_signal(gone)
+        assert daemon.terminate(limit) == 0, daemon.log_tail()
+    if gone == signal.SIGSTOP:
+        world.redis.process.send_signal(signal.SIGCONT)
+    else:
+        world.redis.kill()
+        world.redis.start()
     finish(world)
 
 

@@ -22,7 +22,7 @@ packages_of() {
         echo maven ca-certificates
         ;;
     # Beyond what the tests need: what ./check judges with.  libclang-rt-dev holds clang's sanitizers and fuzzer.
-    check) echo clang libclang-rt-dev clang-tidy clang-format shellcheck python3-hiredis ;;
+    check) echo clang libclang-rt-dev clang-tidy clang-format shellcheck python3-hiredis systemd ;;
     # The rivals that the benches compare with, and what counts instructions.
     bench) echo libcjson-dev libsimdjson-dev g++ valgrind ;;
     test) echo libcriterion-dev libjansson-dev redis-tools kcat util-linux python3 python3-pytest python3-pytest-xdist python3-redis \
