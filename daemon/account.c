@@ -11,7 +11,6 @@
  * folded into its history; so an event costs one cache line, whatever the windows are. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
-#include "resp.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -19,7 +19,6 @@
  * any board, and all its accounts are written anew (repair.c).  So whoever broke a board by hand sets that key. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
-#include "resp.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

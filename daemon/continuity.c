@@ -22,7 +22,6 @@
  *
  * Why not the topic's id: librdkafka tells it from 2.3 on, Debian 12 has 2.0.2; and a truncated log has the same id. */
 #include "lane_internal.h"
-#include "resp.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

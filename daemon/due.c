@@ -11,7 +11,6 @@
  * a set costs Redis 1.7 us where a sorted set of all accounts would take 6.9. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
-#include "resp.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

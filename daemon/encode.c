@@ -7,7 +7,6 @@
  * due entry, its places on the boards and its state in one EXEC, so Redis never shows one without the others. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
-#include "resp.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,24 +72,18 @@ static void put_gone(struct partition *p, const char *set_verb, const struct sen
         store_expect(p->lane, EXPECT_GONE_WRITE, index, p);
 }
 
-static void put_field_i64(struct buf *out, const char *name, int64_t value)
-{
-        resp_text(out, name);
-        resp_i64(out, value);
-}
-
 /* "3 0 12": the headline's counts, cell by cell */
-static void put_cells(struct buf *out, const struct scoring *scoring, const int64_t *counts)
+#define CELLS_ROOM ((size_t)POLICY_CELLS_MAX * (DIGITS_MAX + 1))
+static char *put_cells(char *p, const struct scoring *scoring, const int64_t *counts)
 {
-        char text[POLICY_CELLS_MAX * 21], *p = text;
+        char text[CELLS_ROOM], *end = text;
 
         for (size_t c = 0; c < scoring->n_cells; c++) {
                 if (c > 0)
-                        *p++ = ' ';
-                p = put_i64(p, counts[c]);
+                        *end++ = ' ';
+                end = put_i64(end, counts[c]);
         }
-        resp_text(out, "cells");
-        resp_bytes(out, text, (size_t)(p - text));
+        return put_bulk(p, text, (size_t)(end - text));
 }
 
 /* The due entry follows the next change: earlier than registered, registered anew; later, left as it is (it
@@ -199,31 +192,41 @@ static void put_hash(const struct encoding *e)
         const bool drop_next = e->write->reg == 0 && scoring->n_rings > 0 &&
                                (!(flags & RECORD_NEW) || flags & RECORD_BOARDS);
         const bool write_pol = (flags & (RECORD_POL | RECORD_NEW)) != 0;
+        const size_t field_room = sizeof(struct resp_piece) + BULK_ROOM + DIGITS_MAX;
         size_t n_fields = 2u + set_next + write_pol, key_len; /* at, state */
         const char *key = account_key(lane, e->id, e->id_len, &key_len);
+        char *p;
 
         for (size_t w = 0; w <= scoring->n_windows; w++)
                 n_fields += e->changed[w];
         n_fields += 2 * (size_t)e->changed[scoring->headline]; /* score, cells */
-        resp_command(out, 2 + 2 * n_fields);
-        resp_bytes(out, "HSET", 4);
-        resp_bytes(out, key, key_len);
+        p = buf_room(out, (n_fields + 2) * field_room + key_len + CELLS_ROOM + e->packed_len);
+        p = put_header(p, '*', 2 + 2 * n_fields);
+        p = put_bulk(p, "HSET", 4);
+        p = put_bulk(p, key, key_len);
         if (e->changed[scoring->headline]) {
-                put_field_i64(out, "score", e->points[scoring->headline]);
-                put_cells(out, scoring, e->tally.counts[scoring->headline]);
+                p = put_bulk(p, "score", 5);
+                p = put_bulk_i64(p, e->points[scoring->headline]);
+                p = put_bulk(p, "cells", 5);
+                p = put_cells(p, scoring, e->tally.counts[scoring->headline]);
         }
-        for (size_t w = 0; w <= scoring->n_windows; w++)
-                if (e->changed[w])
-                        put_field_i64(out, scoring->windows[w].name, e->points[w]);
-        put_field_i64(out, "at", e->write->at);
-        if (set_next)
-                put_field_i64(out, "next", e->tally.next_ms);
-        if (write_pol) {
-                resp_bytes(out, "pol", 3);
-                resp_text(out, scoring->policy_version);
+        for (size_t w = 0; w <= scoring->n_windows; w++) {
+                if (!e->changed[w])
+                        continue;
+                p = put_piece(p, &lane->window_piece[w]);
+                p = put_bulk_i64(p, e->points[w]);
         }
-        resp_text(out, e->p->source_field);
-        resp_bytes(out, lane->scratch, e->packed_len);
+        p = put_bulk(p, "at", 2);
+        p = put_bulk_i64(p, e->write->at);
+        if (set_next) {
+                p = put_bulk(p, "next", 4);
+                p = put_bulk_i64(p, e->tally.next_ms);
+        }
+        if (write_pol)
+                p = put_piece(p, &lane->policy_piece);
+        p = put_piece(p, &e->p->source_piece);
+        p = put_bulk(p, lane->scratch, e->packed_len);
+        out->len = (size_t)(p - out->data);
         store_expect(lane, EXPECT_WRITE, e->index, e->p);
         if (drop_next) {
                 resp_command(out, 3);
@@ -289,11 +292,14 @@ void account_encode(struct partition *p, uint32_t number)
         struct lane *lane = p->lane;
         struct record *record = account_of(p, number);
         char id_buf[RECORD_TAIL];
-        struct encoding e = {.p = p, .flags = record->flags, .id_len = record->id_len};
+        struct encoding e; /* what is set before it is used: the tally alone is a kilobyte */
         struct sent_write *write;
         bool back = false;
 
+        e.p = p;
+        e.flags = record->flags;
         e.id = record_id(p->table, record, id_buf);
+        e.id_len = record->id_len;
         e.index = write_begin(p, number, account_hash(e.id, e.id_len));
         e.write = write = &lane->pipeline.writes[e.index];
         record_set_phase(record, RECORD_CLEAN);

@@ -12,7 +12,6 @@
  * depends on the order, since an account is written once in an EXEC.  Such a command runs for all its members or, if the
  * key is of another type, for none: then each of them is a write that failed (verdict.c). */
 #include "lane_internal.h"
-#include "resp.h"
 #include <string.h>
 
 #define MEMBER_BYTES  32 /* of a member in its command besides its id, at the most */

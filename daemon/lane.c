@@ -42,10 +42,14 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
         if (asprintf(&lane->mode_key, "%smode", conf->redis_prefix) < 0 ||
             asprintf(&lane->boards_key, "%sboards", conf->redis_prefix) < 0)
                 return lane_free(lane);
-        for (size_t w = 0; w <= lane->scoring->n_windows; w++)
+        for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
                 if (asprintf(&lane->board_key[w], "%stop:%s", conf->redis_prefix,
                              lane->scoring->windows[w].name) < 0)
                         return lane_free(lane);
+                resp_piece_add(&lane->window_piece[w], lane->scoring->windows[w].name);
+        }
+        resp_piece_add(&lane->policy_piece, "pol");
+        resp_piece_add(&lane->policy_piece, lane->scoring->policy_version);
         lane->slabs = slabs_new();
         lane->decoder = decoder_new(BATCH_EVENTS + 1);
         lane->batch = batch_new(lane);

@@ -21,6 +21,7 @@
 #include "cloutd/stop.h"
 #include "cloutd/table.h"
 #include "redis_link.h"
+#include "resp.h"
 #include "rules.h"
 
 #define REVOKE_FLUSH_US INT64_C(5000000)
@@ -69,6 +70,16 @@ struct cold {
         uint32_t history_len;
         uint8_t bytes[];
 };
+
+/* Accounts that are written one after the other are looked at so many ahead, so that memory answers in time. */
+#define FETCH_AHEAD 4
+
+/* Begin to fetch what is not in its record: two lines, as most have. */
+static inline void account_fetch_cold(const struct record *record)
+{
+        __builtin_prefetch(record->cold, 1);
+        __builtin_prefetch((const char *)record->cold + 64, 1);
+}
 
 static inline const uint8_t *cold_history(const struct cold *cold)
 {
@@ -133,7 +144,8 @@ struct partition {
         struct lane *lane;
         int32_t id;
         uint32_t source;
-        char source_field[16]; /* "_s12" */
+        char source_field[16];          /* "_s12" */
+        struct resp_piece source_piece; /* the same, as it is sent */
         enum partition_phase phase;
         struct partition_telemetry *telemetry;
         char *own_key, *gone_key, *optout_key, *due_prefix;
@@ -421,6 +433,8 @@ struct lane {
         char key[512];        /* "clout:a:" and room for an id */
         size_t key_prefix_len;
         char *board_key[WINDOWS_MAX], *boards_key;
+        struct resp_piece window_piece[WINDOWS_MAX]; /* its field's name */
+        struct resp_piece policy_piece;              /* pol, and the version */
         char host[64];
         int pid;
 };

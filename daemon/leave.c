@@ -6,7 +6,6 @@
  * positions of those who have no hash to keep them (left, or back without an event) lie in `gone` until `low`
  * has passed them: they keep a replay from showing again what was forgotten. */
 #include "lane_internal.h"
-#include "resp.h"
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdlib.h>

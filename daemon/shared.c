@@ -15,7 +15,6 @@
  * Why not sums always: the function costs the server several times an HSET, and most topics are keyed. */
 #include "shared.h"
 #include "lane_internal.h"
-#include "resp.h"
 #include "shared_lua.h" /* the text of shared.lua, by CMakeLists.txt */
 #include <stdio.h>
 #include <string.h>

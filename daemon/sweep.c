@@ -8,7 +8,6 @@
  * is through and every cut that then held a wanted account is closed, the sweep is done. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
-#include "resp.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

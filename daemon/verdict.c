@@ -254,6 +254,18 @@ static void gathered_refused(struct partition *p, const struct gathered *command
                               (enum expect_kind)command->kind, reply);
 }
 
+/* As store.c does where they are encoded: since then other accounts were counted. */
+static void fetch_ahead(const struct sent_write *writes, size_t n, size_t i)
+{
+        const struct sent_write *next = &writes[i + 2 * FETCH_AHEAD];
+
+        if (i + 2 * FETCH_AHEAD < n && next->partition != NULL)
+                __builtin_prefetch(account_of(next->partition, next->number), 1);
+        next = &writes[i + FETCH_AHEAD];
+        if (i + FETCH_AHEAD < n && next->partition != NULL)
+                __builtin_prefetch(account_of(next->partition, next->number)->cold, 1);
+}
+
 static void chunk_executed(struct lane *lane, const struct reply *exec)
 {
         struct pipeline *pipeline = &lane->pipeline;
@@ -333,6 +345,7 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
         for (size_t i = 0; i < pipeline->n_writes; i++) {
                 struct sent_write *write = &pipeline->writes[i];
 
+                fetch_ahead(pipeline->writes, pipeline->n_writes, i);
                 if (write->partition == NULL)
                         continue;
                 if (write->failed || write->again) {
