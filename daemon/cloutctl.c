@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEFAULT_CONFIG "/etc/cloutd/cloutd.yaml"
+#define DEFAULT_CONFIG "/etc/cloutd/main.yaml"
 #define ROWS_MAX       100000
 #define WORDS_MAX      2
 

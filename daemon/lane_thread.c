@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
@@ -212,6 +213,12 @@ enum cloutd_err lane_threads_start(struct kafka *kafka, struct errmsg *reterr)
                         return fail(reterr, CLOUTD_ENOMEM, "out of memory for lane %d", i);
                 rd_kafka_queue_io_event_enable(lane->queue, lane->wake, &one, sizeof one);
                 lane->started = pthread_create(&lane->thread, NULL, lane_main, lane) == 0;
+                if (lane->started) {
+                        char name[16]; /* for top -H and the like */
+
+                        (void)snprintf(name, sizeof name, "lane %d", i);
+                        (void)pthread_setname_np(lane->thread, name);
+                }
                 if (!lane->started)
                         return fail(reterr, CLOUTD_EINTERNAL, "cannot start the thread of lane %d", i);
         }
