@@ -3,7 +3,7 @@
  *
  *      probe BROKERS TOPIC REDIS_SOCKET PREFIX RATE SECONDS
  *
- *   produce ──► Kafka ──► cloutd ──► Redis ──► "probe-17 has changed" ──► HGET: the points that it must have now
+ *   produce ──► Kafka ──► cloutd ──► Redis ──► "probe-8-17 has changed" ──► HGET: the points that it must have now
  *   └─────────────────────────────────── measured ────────────────────────────────────────────────────────────┘
  *
  * RATE events a second go to ACCOUNTS accounts in turn, beside whatever else the topic is fed with.  Redis says by itself
@@ -24,10 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ACCOUNTS 1000
-#define POINTS   10 /* of a retweet, by conf/policies/kred.yaml */
-#define NAME     "probe-"
+#define POINTS   10   /* of a retweet, by conf/policies/kred.yaml */
 #define PATIENCE 10e9 /* ns for the last ones */
 #define WAIT_MS  100
 #define FLUSH_MS 10000
@@ -40,6 +40,8 @@ static struct {
 } accounts[ACCOUNTS];
 
 static const char *prefix;
+static char name
+        [32]; /* what the accounts of this run are called, but for the number: an earlier run's have points already */
 static double *latencies;
 static size_t n_latencies, n_skipped;
 
@@ -79,7 +81,7 @@ static rd_kafka_t *producer_new(const char *brokers)
 
 static void send_event(rd_kafka_t *producer, const char *topic, size_t account, bool counted)
 {
-        char target[32], value[200];
+        char target[64], value[200];
         struct timespec now;
         rd_kafka_resp_err_t err;
 
@@ -88,7 +90,7 @@ static void send_event(rd_kafka_t *producer, const char *topic, size_t account, 
                 return;
         }
         (void)clock_gettime(CLOCK_REALTIME, &now);
-        (void)snprintf(target, sizeof target, NAME "%zu", account);
+        (void)snprintf(target, sizeof target, "%s%zu", name, account);
         (void)snprintf(value, sizeof value,
                        "{\"type\":\"retweet\",\"actor\":\"prober\",\"actor_followers\":1,\"target\":\"%s\","
                        "\"ts\":%lld}",
@@ -132,7 +134,7 @@ static long long ask(redisContext *redis, const char *format, ...)
 
 static void look(redisContext *reader, const char *key)
 {
-        const size_t account = strtoul(key + strlen(prefix) + strlen("a:" NAME), NULL, 10);
+        const size_t account = strtoul(key + strlen(prefix) + strlen("a:") + strlen(name), NULL, 10);
 
         if (account >= ACCOUNTS || accounts[account].sent_ns == 0 ||
             ask(reader, "HGET %s all", key) != accounts[account].points)
@@ -199,6 +201,7 @@ int main(int argc, char **argv)
                 return 64;
         }
         prefix = argv[4];
+        (void)snprintf(name, sizeof name, "probe-%d-", (int)getpid());
         every_ns = 1e9 / strtod(argv[5], NULL);
         n_events = ACCOUNTS + (size_t)(strtod(argv[6], NULL) * 1e9 / every_ns);
         latencies = calloc(n_events, sizeof *latencies);
@@ -206,8 +209,8 @@ int main(int argc, char **argv)
                 give_up("probe", "out of memory");
         tracker = redis_open(argv[3]);
         reader = redis_open(argv[3]);
-        (void)ask(reader, "CLIENT TRACKING ON REDIRECT %lld BCAST PREFIX %sa:" NAME,
-                  ask(tracker, "CLIENT ID"), prefix);
+        (void)ask(reader, "CLIENT TRACKING ON REDIRECT %lld BCAST PREFIX %sa:%s", ask(tracker, "CLIENT ID"),
+                  prefix, name);
         (void)ask(tracker, "SUBSCRIBE __redis__:invalidate");
         producer = producer_new(argv[1]);
 
