@@ -239,6 +239,7 @@ static struct reply *take_real(struct guards_link *link)
 {
         struct reply *reply = __real_redis_link_reply(link->real);
 
+        link->link.unread = link->real->unread;
         link->link.state = link->real->state;
         return reply;
 }
@@ -256,6 +257,7 @@ static enum link_state guards_pump(struct redis_link *base, mono_us_t now)
         struct guards_link *link = (struct guards_link *)base;
 
         base->state = link->real->ops->pump(link->real, now);
+        base->unread = link->real->unread;
         memcpy(base->error, link->real->error, sizeof base->error);
         return base->state;
 }

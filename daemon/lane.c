@@ -355,8 +355,10 @@ static int64_t next_call_us(const struct lane *lane)
 {
         int64_t wait = IDLE_US;
 
+        if (sweep_answered(lane->sweeper))
+                return 0;
         if (lane->pipeline.under_way)
-                return wait; /* its socket will wake us */
+                return lane->link->unread ? 0 : wait; /* its socket will wake us */
         for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 if (p->phase == PARTITION_NONE)
                         continue;

@@ -631,7 +631,8 @@ void board_floors_lost(struct partition *p);                       /* nobody is 
 struct sweeper *sweeper_new(struct lane *lane);
 struct sweeper *sweeper_free(struct sweeper *sweeper);
 void sweep_step(struct sweeper *sweeper);
-void sweep_forget(struct partition *p); /* begin anew */
+void sweep_forget(struct partition *p);             /* begin anew */
+bool sweep_answered(const struct sweeper *sweeper); /* what its connection brought is still to be read */
 const struct redis_link *sweeper_link(const struct sweeper *sweeper);
 
 /* shared.c */

@@ -188,6 +188,7 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
                         return link_broken(base, strerror(errno));
                 if (n > 0 && redisReaderFeed(base->reader, chunk, (size_t)n) != REDIS_OK)
                         return link_broken(base, base->reader->errstr);
+                base->unread = base->unread || n > 0;
         } while (n == (ssize_t)sizeof chunk || (n < 0 && errno == EINTR));
         if (base->state == LINK_CONNECTING)
                 return link_greet(link, now);
@@ -259,6 +260,7 @@ void redis_link_end(struct redis_link *link)
         if (link->reader != NULL)
                 redisReaderFree(link->reader);
         link->reader = NULL;
+        link->unread = false;
         link->state = LINK_DOWN;
         if (link->arena != NULL)
                 arena_reset(link->arena);
@@ -268,6 +270,7 @@ struct reply *redis_link_reply(struct redis_link *link)
 {
         void *reply = NULL;
 
+        link->unread = false;
         if (link->state == LINK_DOWN || redisReaderGetReply(link->reader, &reply) == REDIS_OK)
                 return reply;
         (void)snprintf(link->error, sizeof link->error, "cannot read the reply: %s", link->reader->errstr);

@@ -36,8 +36,9 @@ struct redis_link {
         enum link_state state;
         struct arena *arena; /* of the replies; emptied by whoever reads them */
         redisReader *reader; /* new for each connection */
-        char error[256];     /* why it is down */
-        bool unfit;          /* because the server may not be written to, as it is */
+        bool unread; /* bytes have come since a reply was last asked for: no poll tells of them any more */
+        char error[256]; /* why it is down */
+        bool unfit;      /* because the server may not be written to, as it is */
 };
 
 /* A link by hiredis to @conf's Redis (borrowed); NULL when out of memory.  Nothing is sent before ->connect.

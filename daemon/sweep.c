@@ -52,6 +52,12 @@ struct sweeper *sweeper_free(struct sweeper *sweeper)
         return NULL;
 }
 
+bool sweep_answered(const struct sweeper *sweeper)
+{
+        return (sweeper->phase == SCAN_KEYS_ASKED || sweeper->phase == SCAN_HINTS_ASKED) &&
+               sweeper->link->unread;
+}
+
 const struct redis_link *sweeper_link(const struct sweeper *sweeper)
 {
         return sweeper->link;
