@@ -366,10 +366,7 @@ static int64_t next_call_us(const struct lane *lane)
                     p->phase == PARTITION_UNCLAIMED || p->phase == PARTITION_WENTBACK || p->wants_stop ||
                     p->unknown)
                         wait = sooner(wait, SOON_US);
-                if (p->waiting_since_us != 0)
-                        wait = sooner(wait, p->waiting_since_us +
-                                                    lane->shared->conf->flush_interval_ms * 1000 -
-                                                    lane->now_us);
+                wait = sooner(wait, partition_cut_due(p) - lane->now_us);
                 if (p->phase == PARTITION_TAKEN)
                         wait = sooner(wait, p->retry_us - lane->now_us);
         }

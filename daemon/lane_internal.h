@@ -222,9 +222,10 @@ struct partition {
         bool cut_open;
         int64_t cut_next;
         size_t cut_pending;
-        unsigned letters_slot;      /* of records from the cut's end on */
-        mono_us_t waiting_since_us; /* since when something waits for a cut; 0: nothing */
-        mono_us_t low_since_us;     /* since when done is ahead of low */
+        unsigned letters_slot;   /* of records from the cut's end on */
+        mono_us_t cut_opened_us; /* the last one */
+        bool waits_for_cut;      /* something new does */
+        mono_us_t low_since_us;  /* since when done is ahead of low */
 
         struct table *table;
         bool virgin; /* nothing of this partition can be in Redis that is not in memory */
@@ -496,6 +497,8 @@ bool partition_writes(const struct partition *p); /* whether its accounts may be
 void partition_waits(struct partition *p);        /* something new waits for a cut */
 void partition_cut_resolved(struct partition *p, struct record *record);
 void partition_fire_resolved(struct partition *p, struct record *record);
+mono_us_t partition_cut_due(
+        const struct partition *p); /* when the next cut opens; INT64_MAX: nobody waits for it */
 bool partition_low_is_due(const struct partition *p);
 bool partition_saved(
         const struct partition *p); /* nothing that was counted is missing in Redis, low included */

@@ -121,7 +121,7 @@ static void clear_lists(struct partition *p)
         repair_forget(p);
         p->cut_open = false;
         p->cut_pending = 0;
-        p->waiting_since_us = 0;
+        p->waits_for_cut = false;
         p->n_samples = 0;
         due_forget(p);
         if (p->phase != PARTITION_WENTBACK || RULE(BOARD_SWEEP_ANEW))
@@ -202,8 +202,7 @@ bool partition_writes(const struct partition *p)
 
 void partition_waits(struct partition *p)
 {
-        if (p->waiting_since_us == 0)
-                p->waiting_since_us = p->lane->now_us;
+        p->waits_for_cut = true;
 }
 
 void partition_new_token(struct partition *p)
@@ -279,7 +278,8 @@ static void cut_open(struct partition *p)
         p->cut_next = p->next;
         p->now_cut = p->now_next;
         p->fp_cut = p->fp_next;
-        p->waiting_since_us = 0;
+        p->cut_opened_us = p->lane->now_us;
+        p->waits_for_cut = false;
         p->letters_slot ^= 1;
         while (numbers_take(&p->dirty, &number))
                 if (record_phase(account_of(p, number)) == RECORD_DIRTY && cut_include(p, number))
@@ -340,26 +340,35 @@ static bool hurried(const struct partition *p)
                edges_are_behind(p);
 }
 
+/* What comes after a quiet while goes at once, the rest together once an interval has passed: so a change waits for an
+ * interval at most, and there is one flush in an interval at most. */
+mono_us_t partition_cut_due(const struct partition *p)
+{
+        int64_t wait_us = p->lane->shared->conf->flush_interval_ms * 1000;
+
+        if (!p->waits_for_cut || p->cut_open || !partition_writes(p) || numbers_count(&p->repairing) > 0)
+                return INT64_MAX;
+        if (hurried(p))
+                return p->lane->now_us;
+        if (wait_us < COALESCE_LONG_US && lag_is_long(p))
+                wait_us = COALESCE_LONG_US;
+        return p->cut_opened_us + wait_us;
+}
+
 static void cut_step(struct partition *p)
 {
-        struct lane *lane = p->lane;
+        const struct lane *lane = p->lane;
 
         if (p->cut_open && p->cut_pending == 0 &&
             (!RULE(LETTERS_FIRST) ||
              lane->env->letters_pending(lane->env->ctx, p->id, p->letters_slot ^ 1) == 0))
                 cut_close(p);
-        if (!p->cut_open && p->waiting_since_us != 0 && numbers_count(&p->repairing) == 0) {
-                int64_t wait_us = lane->shared->conf->flush_interval_ms * 1000;
-
-                if (!cut_has_something(p)) {
-                        p->waiting_since_us = 0;
-                        return;
-                }
-                if (wait_us < COALESCE_LONG_US && lag_is_long(p))
-                        wait_us = COALESCE_LONG_US;
-                if (hurried(p) || lane->now_us - p->waiting_since_us >= wait_us)
-                        cut_open(p);
-        }
+        if (lane->now_us < partition_cut_due(p))
+                return;
+        if (cut_has_something(p))
+                cut_open(p);
+        else
+                p->waits_for_cut = false;
 }
 
 /* Nothing of the open cut waits to be sent. */
