@@ -27,6 +27,7 @@
 #define LOOK_EVERY_US INT64_C(1000000)
 #define FLOOR_NAME    40
 #define VISIT_RECORDS 4096 /* residents looked at in one step */
+#define VISIT_AHEAD   16   /* and fetched so many before: most are passed over at once */
 #define REWRITE       "-"  /* `pol` of the own key: accounts are to be written anew, whatever they show */
 /* The floor of a board of size 0: should boards come back, all accounts are to be looked at. */
 #define ABOVE_ALL     INT64_MAX
@@ -181,6 +182,7 @@ void board_read_own(struct partition *p, const struct reply *own)
         p->floors_unsaved = p->floors_sent = 0;
         p->pol_unsaved = false;
         p->visit = 0;
+        p->visit_all = false;
         p->rescore = p->rewrite = false;
         if (own != NULL) {
                 const struct reply *pol = reply_field(own, "pol");
@@ -414,6 +416,12 @@ void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const
         memcpy(rank->member, reply->element[0]->str, rank->member_len);
 }
 
+void board_visit_all(struct partition *p)
+{
+        p->visit = 1;
+        p->visit_all = true;
+}
+
 static void apply_rules(struct partition *p, size_t w)
 {
         const struct board_view *view = &p->lane->boards[w];
@@ -429,7 +437,7 @@ static void apply_rules(struct partition *p, size_t w)
                         *sweep = *floor;
                 floor->set = false;
                 p->floors_unsaved |= 1u << w;
-                p->visit = 1;
+                board_visit_all(p);
                 sweep_forget(p); /* one that runs looks only at who was above */
                 return;
         }
@@ -449,7 +457,7 @@ static void apply_rules(struct partition *p, size_t w)
                         *sweep = *floor;
                 *floor = (struct floor){.set = points >= 1, .points = points};
                 p->floors_unsaved |= 1u << w;
-                p->visit = 1;
+                board_visit_all(p);
         }
 }
 
@@ -468,11 +476,18 @@ static void visit_residents(struct partition *p)
         const uint32_t end = table_end(p->table);
 
         for (uint32_t n = 0; p->visit != 0 && n < VISIT_RECORDS; n++, p->visit++) {
+                const struct record *record;
+
                 if (p->visit >= end) {
                         p->visit = 0;
+                        p->visit_all = false;
                         return;
                 }
-                if (record_phase(account_of(p, p->visit)) == RECORD_CLEAN)
+                if (p->visit + VISIT_AHEAD < end)
+                        account_fetch_cold(account_of(p, p->visit + VISIT_AHEAD));
+                record = account_of(p, p->visit);
+                if (record_phase(record) == RECORD_CLEAN &&
+                    (p->visit_all || ((const struct cold *)record->cold)->boards != 0))
                         board_check(p, p->visit);
         }
 }

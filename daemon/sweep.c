@@ -94,7 +94,7 @@ static bool scan_begin(struct sweeper *sweeper)
                         continue;
                 p->sweep_phase = SWEEP_SCANNING;
                 if (RULE(BOARD_SWEEP_RESIDENTS))
-                        p->visit = 1; /* they are looked at in memory (board_step) */
+                        board_visit_all(p);
                 any = true;
         }
         sweeper->cursor = 0;
