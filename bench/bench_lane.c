@@ -228,8 +228,7 @@ static void open_lane(void)
         b.telemetry = telemetry_new(b.conf, 1, 1);
         CHECK(b.telemetry != NULL);
         b.shared.conf = b.conf;
-        b.shared.policy = b.policy;
-        scoring_init(&b.shared.scoring, b.conf, b.policy);
+        settings_init(&b.shared.settings, b.conf, b.policy);
         b.shared.f_version = b.policy->f_version;
         b.shared.sources = &source;
         b.shared.telemetry = b.telemetry;

@@ -28,7 +28,9 @@
 #define FLOOR_NAME    40
 #define VISIT_RECORDS 4096 /* residents looked at in one step */
 #define VISIT_AHEAD   16   /* and fetched so many before: most are passed over at once */
-#define REWRITE       "-"  /* `pol` of the own key: accounts are to be written anew, whatever they show */
+/* `pol` of the own key, where it is no version that all accounts show. */
+#define REWRITE       "-" /* they are to be written anew, whatever they show */
+#define SEVERAL       "+" /* some show one version, some another */
 /* The floor of a board of size 0: should boards come back, all accounts are to be looked at. */
 #define ABOVE_ALL     INT64_MAX
 
@@ -55,7 +57,7 @@ bool board_belongs(const struct partition *p, size_t window, int64_t points, con
 {
         const struct floor *floor = &p->floors[window];
 
-        if (points <= 0 || p->lane->shared->conf->boards_size == 0)
+        if (points <= 0 || p->lane->settings->conf->boards_size == 0)
                 return false;
         return p->lane->sums || !floor->set ||
                place_cmp(points, id, id_len, floor->points, floor->member, floor->member_len) >= 0;
@@ -64,7 +66,7 @@ bool board_belongs(const struct partition *p, size_t window, int64_t points, con
 void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,
                   size_t id_len, const int64_t *points, const bool *changed, bool unknown, uint16_t had)
 {
-        if (p->lane->shared->conf->boards_size == 0 && had == 0)
+        if (p->lane->settings->conf->boards_size == 0 && had == 0)
                 return;
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
                 const bool has = had >> w & 1;
@@ -93,7 +95,7 @@ uint16_t board_by_function(const struct partition *p, const int64_t *points)
 {
         uint16_t boards = 0;
 
-        for (size_t w = 0; w <= p->lane->scoring->n_windows && p->lane->shared->conf->boards_size != 0; w++)
+        for (size_t w = 0; w <= p->lane->scoring->n_windows && p->lane->settings->conf->boards_size != 0; w++)
                 boards |= (uint16_t)((points[w] > 0) << w);
         return boards;
 }
@@ -168,6 +170,18 @@ static void boards_name(const struct reply *value, char ret_name[TOKEN_LEN + 1])
         (void)snprintf(ret_name, TOKEN_LEN + 1, "%s", is ? value->str : "");
 }
 
+/* Where no boards are kept nobody belongs on one. */
+static void close_floors(struct partition *p)
+{
+        for (size_t w = 0; p->lane->settings->conf->boards_size == 0 && w <= p->lane->scoring->n_windows;
+             w++) {
+                if (p->floors[w].set && p->floors[w].points == ABOVE_ALL)
+                        continue;
+                p->floors[w] = (struct floor){.set = true, .points = ABOVE_ALL};
+                p->floors_unsaved |= 1u << w;
+        }
+}
+
 void board_read_own(struct partition *p, const struct reply *own)
 {
         for (size_t w = 0; w <= p->lane->scoring->n_windows; w++) {
@@ -186,18 +200,31 @@ void board_read_own(struct partition *p, const struct reply *own)
         p->rescore = p->rewrite = false;
         if (own != NULL) {
                 const struct reply *pol = reply_field(own, "pol");
+                const char *shown = pol != NULL && reply_is_string(pol) ? pol->str : "";
 
-                p->rescore = pol == NULL || !reply_is_string(pol) ||
-                             strcmp(pol->str, p->lane->scoring->policy_version) != 0;
-                p->rewrite =
-                        p->rescore && pol != NULL && reply_is_string(pol) && strcmp(pol->str, REWRITE) == 0;
-                for (size_t w = 0;
-                     p->lane->shared->conf->boards_size == 0 && w <= p->lane->scoring->n_windows; w++) {
-                        if (p->floors[w].set && p->floors[w].points == ABOVE_ALL)
-                                continue;
-                        p->floors[w] = (struct floor){.set = true, .points = ABOVE_ALL};
-                        p->floors_unsaved |= 1u << w;
-                }
+                if (strcmp(shown, p->lane->scoring->policy_version) != 0)
+                        board_rescore(p);
+                p->rewrite = strcmp(shown, REWRITE) == 0;
+                close_floors(p);
+        }
+}
+
+void board_rescore(struct partition *p)
+{
+        p->rescore = true;
+        /* In Redis no later than the first account with the new points: who takes over might have the old ones again. */
+        p->pol_unsaved = true;
+        sweep_forget(p); /* one that runs does not know */
+}
+
+void boards_resized(struct lane *lane)
+{
+        lane->boards_us = lane->now_us; /* the ranks are others */
+        for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
+                close_floors(p);
+                p->visit = 1;
+                /* relaxed: stands for itself; with a size it is looked at in a moment */
+                atomic_store_explicit(&p->telemetry->boards_rebuilding, 0, memory_order_relaxed);
         }
 }
 
@@ -244,7 +271,9 @@ void board_put_own(struct partition *p, struct buf *out)
         }
         if (p->pol_unsaved) {
                 resp_text(out, "pol");
-                resp_text(out, p->rewrite ? REWRITE : p->lane->scoring->policy_version);
+                resp_text(out, p->rewrite   ? REWRITE
+                               : p->rescore ? SEVERAL
+                                            : p->lane->scoring->policy_version);
                 resp_text(out, "boards");
                 resp_text(out, p->boards);
                 resp_text(out, "lost_seen");
@@ -360,7 +389,7 @@ static void board_is_foreign(struct lane *lane, uint32_t window, const struct re
 
 void board_requests(struct lane *lane)
 {
-        const int64_t k = lane->shared->conf->boards_size;
+        const int64_t k = lane->settings->conf->boards_size;
         bool any = false;
 
         for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
@@ -426,7 +455,7 @@ static void apply_rules(struct partition *p, size_t w)
 {
         const struct board_view *view = &p->lane->boards[w];
         const struct floor *kth = &view->rank[0], *kth2 = &view->rank[1], *kth4 = &view->rank[2];
-        const int64_t k = p->lane->shared->conf->boards_size;
+        const int64_t k = p->lane->settings->conf->boards_size;
         struct floor *floor = &p->floors[w], *sweep = &p->sweeps[w];
 
         if (p->lane->sums) {

@@ -6,7 +6,7 @@
  * file could not have.  What a row cannot say (the headline is one of the windows, a user name needs a
  * password) is checked after all rows, with the position of the key that is wrong.
  *
- * The result is whole or there is none: a reload reads a new one beside the old. */
+ * The result is whole or there is none: a reload reads a new one beside the old, and compares the two row by row. */
 #include "cloutd/conf.h"
 #include "cloutd/clock.h"
 #include "file.h"
@@ -85,10 +85,14 @@ static const char *const kind_texts[] = {
 
 enum need { OPTIONAL, REQUIRED };
 
+/* What a change takes: nothing but a reload, a restart, or all of the log read again into another prefix. */
+enum change { LIVE, RESTART, REPLAY };
+
 struct key {
         const char *name;
         enum kind kind;
         enum need need;
+        enum change change;
         int64_t least, most;  /* bytes of a string, ms of a duration, bytes of a size */
         const char *fallback; /* in YAML; NULL: none */
         size_t offset, size;  /* of the field in struct conf */
@@ -100,68 +104,71 @@ struct key {
 
 /* A row a key: the lines below are the whole schema. */
 static const struct key keys[] = {
-        {"kafka", KIND_GROUP, OPTIONAL, 0, 0, NULL, NO_FIELD, "Where the events come from."},
-        {"kafka.brokers", KIND_STRING, REQUIRED, 1, 4096, NULL, FIELD(kafka_brokers),
+        {"kafka", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "Where the events come from."},
+        {"kafka.brokers", KIND_STRING, REQUIRED, RESTART, 1, 4096, NULL, FIELD(kafka_brokers),
          "Brokers to begin with, host:port separated by commas; the others are learnt from them."},
-        {"kafka.topic", KIND_TOPIC, REQUIRED, 1, 249, NULL, FIELD(kafka_topic), "The topic to read."},
-        {"kafka.group", KIND_STRING, REQUIRED, 1, 255, NULL, FIELD(kafka_group),
+        {"kafka.topic", KIND_TOPIC, REQUIRED, RESTART, 1, 249, NULL, FIELD(kafka_topic),
+         "The topic to read."},
+        {"kafka.group", KIND_STRING, REQUIRED, RESTART, 1, 255, NULL, FIELD(kafka_group),
          "The consumer group; its members share the partitions."},
-        {"kafka.dead_letter_topic", KIND_TOPIC, OPTIONAL, 1, 249, NULL, FIELD(kafka_dead_letter_topic),
+        {"kafka.dead_letter_topic", KIND_TOPIC, OPTIONAL, RESTART, 1, 249, NULL,
+         FIELD(kafka_dead_letter_topic),
          "Where rejected lines go; without it they are only counted and logged."},
-        {"kafka.properties_file", KIND_PROPERTIES, OPTIONAL, 1, PATH_MAX, NULL, FIELD(kafka_properties_file),
+        {"kafka.properties_file", KIND_PROPERTIES, OPTIONAL, RESTART, 1, PATH_MAX, NULL,
+         FIELD(kafka_properties_file),
          "librdkafka's own properties (TLS, SASL, tuning), name=value, as kcat -F reads them."},
 
-        {"redis", KIND_GROUP, OPTIONAL, 0, 0, NULL, NO_FIELD, "Where the scores go."},
-        {"redis.address", KIND_REDIS, REQUIRED, 1, 512, NULL, FIELD(redis),
+        {"redis", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "Where the scores go."},
+        {"redis.address", KIND_REDIS, REQUIRED, RESTART, 1, 512, NULL, FIELD(redis),
          "The Redis server; the port is 6379 unless given."},
-        {"redis.prefix", KIND_STRING, OPTIONAL, 1, 128, "\"clout:\"", FIELD(redis_prefix),
+        {"redis.prefix", KIND_STRING, OPTIONAL, RESTART, 1, 128, "\"clout:\"", FIELD(redis_prefix),
          "What every key begins with; each instance needs its own."},
-        {"redis.username", KIND_STRING, OPTIONAL, 1, 255, NULL, FIELD(redis_username),
+        {"redis.username", KIND_STRING, OPTIONAL, RESTART, 1, 255, NULL, FIELD(redis_username),
          "The ACL user; needs a password."},
-        {"redis.password_file", KIND_PASSWORD, OPTIONAL, 1, PATH_MAX, NULL, NO_FIELD,
+        {"redis.password_file", KIND_PASSWORD, OPTIONAL, RESTART, 1, PATH_MAX, NULL, NO_FIELD,
          "A file with the password; without it the systemd credential cloutd_redis-password, if there is "
          "one."},
 
-        {"policy", KIND_PATH, REQUIRED, 1, PATH_MAX, NULL, FIELD(policy_path),
+        {"policy", KIND_PATH, REQUIRED, LIVE, 1, PATH_MAX, NULL, FIELD(policy_path),
          "The file with the points table."},
-        {"windows", KIND_WINDOWS, OPTIONAL, 0, CONF_WINDOWS_MAX,
+        {"windows", KIND_WINDOWS, OPTIONAL, REPLAY, 0, CONF_WINDOWS_MAX,
          "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]", NO_FIELD,
          "The rolling windows, no two of the same length; \"all\" always exists besides, and [] is none."},
-        {"windows.length", KIND_WINDOW_PART, REQUIRED, SECOND, 3650 * DAY, NULL, NO_FIELD,
+        {"windows.length", KIND_WINDOW_PART, REQUIRED, REPLAY, SECOND, 3650 * DAY, NULL, NO_FIELD,
          "How far back the window looks; as written, it is the window's name."},
-        {"windows.bucket", KIND_WINDOW_PART, REQUIRED, SECOND, 3650 * DAY, NULL, NO_FIELD,
+        {"windows.bucket", KIND_WINDOW_PART, REQUIRED, REPLAY, SECOND, 3650 * DAY, NULL, NO_FIELD,
          "The step in which it slides; divides the length into at most 10080 buckets."},
-        {"headline", KIND_HEADLINE, OPTIONAL, 1, 32, "30d", NO_FIELD,
+        {"headline", KIND_HEADLINE, OPTIONAL, LIVE, 1, 32, "30d", NO_FIELD,
          "The window that is \"the\" score; with windows: [] it is all."},
 
-        {"boards", KIND_GROUP, OPTIONAL, 0, 0, NULL, NO_FIELD, "The leaderboards, one a window."},
-        {"boards.size", KIND_INTEGER, OPTIONAL, 0, 1000000, "1000", FIELD(boards_size),
+        {"boards", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "The leaderboards, one a window."},
+        {"boards.size", KIND_INTEGER, OPTIONAL, LIVE, 0, 1000000, "1000", FIELD(boards_size),
          "How many accounts of a board are exact; 0 keeps no boards."},
-        {"clock", KIND_CLOCK, OPTIONAL, 1, 16, "wall", FIELD(clock_record),
+        {"clock", KIND_CLOCK, OPTIONAL, RESTART, 1, 16, "wall", FIELD(clock_record),
          "What slides the windows: the machine's clock, or the highest record timestamp read (replays)."},
-        {"max_clock_skew", KIND_DURATION, OPTIONAL, 0, 366 * DAY, "5m", FIELD(max_clock_skew_ms),
+        {"max_clock_skew", KIND_DURATION, OPTIONAL, REPLAY, 0, 366 * DAY, "5m", FIELD(max_clock_skew_ms),
          "An event that claims to be later than its Kafka record by more than this is rejected."},
-        {"flush_interval", KIND_DURATION, OPTIONAL, 1, SECOND, "100ms", FIELD(flush_interval_ms),
+        {"flush_interval", KIND_DURATION, OPTIONAL, LIVE, 1, SECOND, "100ms", FIELD(flush_interval_ms),
          "How long a change may wait for Redis when little happens; under load a flush follows the last "
          "one's answer."},
-        {"lanes", KIND_INTEGER, OPTIONAL, 1, LANES_MAX, "2", FIELD(lanes),
+        {"lanes", KIND_INTEGER, OPTIONAL, RESTART, 1, LANES_MAX, "2", FIELD(lanes),
          "Threads that count, each with its own partitions and Redis connection."},
-        {"start", KIND_START, OPTIONAL, 1, 64, "beginning", FIELD(start),
+        {"start", KIND_START, OPTIONAL, RESTART, 1, 64, "beginning", FIELD(start),
          "Where to begin in a partition of which neither Redis nor Kafka knows a position."},
-        {"keyed", KIND_BOOL, OPTIONAL, 0, 0, "true", FIELD(keyed),
+        {"keyed", KIND_BOOL, OPTIONAL, RESTART, 0, 0, "true", FIELD(keyed),
          "Messages are keyed by their target account. `false`: an account may be fed from several "
          "partitions, and its score is the sum."},
-        {"optout_salt_file", KIND_SALT, OPTIONAL, 1, PATH_MAX, NULL, NO_FIELD,
+        {"optout_salt_file", KIND_SALT, OPTIONAL, RESTART, 1, PATH_MAX, NULL, NO_FIELD,
          "A file with the salt (16 bytes or more) that hides who left, needed once anyone leaves; without it "
          "the "
          "systemd credential cloutd_optout-salt, if there is one."},
-        {"memory_limit", KIND_SIZE, OPTIONAL, MIB, 65536 * GIB, "4GiB", FIELD(memory_limit_bytes),
+        {"memory_limit", KIND_SIZE, OPTIONAL, LIVE, MIB, 65536 * GIB, "4GiB", FIELD(memory_limit_bytes),
          "Memory for accounts; beyond it, those that rested longest live in Redis alone."},
-        {"http", KIND_HTTP, OPTIONAL, 0, 512, "127.0.0.1:9464", FIELD(http),
+        {"http", KIND_HTTP, OPTIONAL, RESTART, 0, 512, "127.0.0.1:9464", FIELD(http),
          "Where /metrics, /healthz, /readyz and /status answer."},
-        {"admin_socket", KIND_SOCKET, OPTIONAL, 1, SOCKET_PATH_MAX, NULL, FIELD(admin_socket),
+        {"admin_socket", KIND_SOCKET, OPTIONAL, RESTART, 1, SOCKET_PATH_MAX, NULL, FIELD(admin_socket),
          "Where cloutctl reaches the daemon; without it $RUNTIME_DIRECTORY/admin.sock, if systemd set that."},
-        {"log_level", KIND_LOG_LEVEL, OPTIONAL, 1, 16, "info", FIELD(log_level),
+        {"log_level", KIND_LOG_LEVEL, OPTIONAL, LIVE, 1, 16, "info", FIELD(log_level),
          "The least important kind of line that is logged."},
 };
 
@@ -813,7 +820,112 @@ static char *folder_of(const char *path)
         return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-enum cloutd_err conf_load(const char *path, struct conf **ret_conf, struct errmsg *reterr)
+/* ---- a configuration beside the one that is at work ---- */
+
+static bool same_string(const char *a, const char *b)
+{
+        return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool same_address(const struct conf_address *a, const struct conf_address *b)
+{
+        return same_string(a->unix_path, b->unix_path) && same_string(a->host, b->host) && a->port == b->port;
+}
+
+static bool same_properties(const struct conf *a, const struct conf *b)
+{
+        bool same = a->n_kafka_properties == b->n_kafka_properties;
+
+        for (size_t i = 0; same && i < a->n_kafka_properties; i++)
+                same = same_string(a->kafka_properties[i].name, b->kafka_properties[i].name) &&
+                       same_string(a->kafka_properties[i].value, b->kafka_properties[i].value);
+        return same;
+}
+
+static bool same_windows(const struct conf *a, const struct conf *b)
+{
+        bool same = a->n_windows == b->n_windows;
+
+        for (size_t i = 0; same && i < a->n_windows; i++)
+                same = same_string(a->windows[i].name, b->windows[i].name) &&
+                       a->windows[i].bucket_ms == b->windows[i].bucket_ms;
+        return same;
+}
+
+/* Whether both say the same of a key: of a file that it names, what stands in it. */
+static bool same_value(const struct key *key, const struct conf *a, const struct conf *b)
+{
+        const void *field_a = (const char *)a + key->offset, *field_b = (const char *)b + key->offset;
+
+        switch (key->kind) {
+        case KIND_GROUP:
+        case KIND_WINDOW_PART: return true; /* see their parts, and the list */
+        case KIND_STRING:
+        case KIND_TOPIC:
+        case KIND_PATH:
+        case KIND_SOCKET: return same_string(*(char *const *)field_a, *(char *const *)field_b);
+        case KIND_PROPERTIES: return same_properties(a, b);
+        case KIND_PASSWORD: return same_string(a->redis_password, b->redis_password);
+        case KIND_SALT:
+                return a->optout_salt_len == b->optout_salt_len &&
+                       (a->optout_salt_len == 0 ||
+                        memcmp(a->optout_salt, b->optout_salt, a->optout_salt_len) == 0);
+        case KIND_REDIS: return same_address(&a->redis, &b->redis);
+        case KIND_HTTP: return same_address(&a->http, &b->http);
+        case KIND_START: return a->start == b->start && a->start_ms == b->start_ms;
+        case KIND_WINDOWS: return same_windows(a, b);
+        case KIND_HEADLINE: return a->headline == b->headline;
+        case KIND_INTEGER:
+        case KIND_DURATION:
+        case KIND_SIZE:
+        case KIND_BOOL:
+        case KIND_CLOCK:
+        case KIND_LOG_LEVEL: break;
+        }
+        return memcmp(field_a, field_b, key->size) == 0;
+}
+
+/* The keys of that kind of change in which both differ, with commas between; false: none. */
+static bool list_changes(const struct conf *a, const struct conf *b, enum change change, char *buf,
+                         size_t size)
+{
+        size_t len = 0;
+
+        *buf = '\0';
+        for (size_t i = 0; i < N_KEYS; i++)
+                if (keys[i].change == change && !same_value(&keys[i], a, b) && len < size)
+                        len += (size_t)snprintf(buf + len, size - len, "%s%s", len == 0 ? "" : ", ",
+                                                keys[i].name);
+        return len > 0;
+}
+
+void conf_changes(const struct conf *before, const struct conf *now, char *buf, size_t size)
+{
+        (void)list_changes(before, now, LIVE, buf, size);
+}
+
+/* All that cannot change while it runs is named; the first of it with its place. */
+static enum cloutd_err check_changes(const struct reader *reader, const struct conf *running)
+{
+        static const char *const takes[] = {
+                [RESTART] = "cannot change while it runs, restart for it",
+                [REPLAY] = "decides what is counted: read the log again under another prefix for it",
+        };
+        char others[256];
+
+        for (enum change change = REPLAY; change != LIVE; change--) {
+                if (!list_changes(running, reader->conf, change, others, sizeof others))
+                        continue;
+                for (size_t i = 0; i < N_KEYS; i++)
+                        if (keys[i].change == change && !same_value(&keys[i], running, reader->conf))
+                                return yaml_doc_fail(&reader->doc, reader->values[i], keys[i].name,
+                                                     "%s (changed: %s)", takes[change], others);
+        }
+        return CLOUTD_OK;
+}
+
+static enum cloutd_err load(const char *path, const struct conf *running, struct conf **ret_conf,
+                            struct errmsg *reterr)
 {
         struct reader reader = {0};
         enum cloutd_err err = yaml_doc_load(&reader.doc, path, reterr);
@@ -831,6 +943,8 @@ enum cloutd_err conf_load(const char *path, struct conf **ret_conf, struct errms
                 err = fail_nomem(&reader.doc);
         else
                 err = read_all(&reader);
+        if (err == CLOUTD_OK && running != NULL)
+                err = check_changes(&reader, running);
         yaml_doc_fini(&reader.doc);
         if (err != CLOUTD_OK) {
                 conf_free(reader.conf);
@@ -838,6 +952,16 @@ enum cloutd_err conf_load(const char *path, struct conf **ret_conf, struct errms
         }
         *ret_conf = reader.conf;
         return CLOUTD_OK;
+}
+
+enum cloutd_err conf_load(const char *path, struct conf **ret_conf, struct errmsg *reterr)
+{
+        return load(path, NULL, ret_conf, reterr);
+}
+
+enum cloutd_err conf_reload(const struct conf *running, struct conf **ret_conf, struct errmsg *reterr)
+{
+        return load(running->path, running, ret_conf, reterr);
 }
 
 struct conf *conf_free(struct conf *conf)
@@ -892,6 +1016,7 @@ bool conf_key_doc(size_t i, struct conf_key_doc *ret_doc)
                 .name = key->name,
                 .fallback = key->fallback,
                 .required = key->need == REQUIRED,
+                .live = key->change == LIVE && key->kind != KIND_GROUP,
                 .about = key->about,
         };
         if (key->kind == KIND_DURATION || key->kind == KIND_WINDOW_PART)

@@ -104,7 +104,7 @@ static enum lane_counter judge(struct lane *lane, const struct log_record *recor
                                enum reject *reason)
 {
         const struct event *event = &e->event;
-        const struct policy *policy = lane->shared->policy;
+        const struct policy *policy = lane->settings->policy;
         wall_ms_t ts;
         int rule;
 

@@ -36,13 +36,42 @@ void kafka_fail(struct kafka *kafka, enum cloutd_err code, const char *what)
 
 /* ---- between control thread and lanes ---- */
 
+static void wake(struct kafka_lane *lane)
+{
+        const uint64_t one = 1;
+
+        (void)!write(lane->wake, &one, sizeof one); /* a full counter wakes it as well */
+}
+
 static void give_order(struct kafka_lane *lane, enum order_kind kind, int32_t partition, int64_t offset)
 {
         const struct order order = {kind, partition, offset};
-        const uint64_t one = 1;
 
         CHECK(ring_put_spsc(&lane->orders, &order));
-        (void)!write(lane->wake, &one, sizeof one); /* a full counter wakes it as well */
+        wake(lane);
+}
+
+/* A lane looks at the word at the top of its loop, and answers once it uses what was there before no more: so the hot
+ * path takes no lock, and the control thread knows when the old ones may go. */
+void kafka_settings(struct kafka *kafka, const struct settings *settings)
+{
+        kafka->settings = settings;
+        for (int i = 0; i < kafka->conf->lanes; i++) {
+                struct kafka_lane *lane = &kafka->lanes[i];
+
+                lane->adopted = false;
+                /* release: pairs with the acquire in lane_main() */
+                atomic_store_explicit(&lane->settings, settings, memory_order_release);
+                wake(lane);
+        }
+}
+
+bool kafka_settled(const struct kafka *kafka)
+{
+        for (int i = 0; i < kafka->conf->lanes; i++)
+                if (!kafka->lanes[i].adopted)
+                        return false;
+        return true;
 }
 
 /* The partition's messages go to its lane from @offset on, which it reads in the middle of the assignment. */
@@ -65,6 +94,10 @@ static void take_answer(struct kafka *kafka, const struct answer *answer)
                 kafka->lanes[answer->partition].stopped = true;
                 return;
         }
+        if (answer->kind == ANSWER_ADOPTED) {
+                kafka->lanes[answer->partition].adopted = true;
+                return;
+        }
         place = &kafka->places[answer->partition];
         switch (answer->kind) {
         case ANSWER_CLAIMED:
@@ -82,7 +115,8 @@ static void take_answer(struct kafka *kafka, const struct answer *answer)
                 place->offset = RD_KAFKA_OFFSET_END;
                 kafka_fail(kafka, CLOUTD_ECONF, "Redis holds counts of another layout under this prefix");
                 break;
-        case ANSWER_STOPPED: break;
+        case ANSWER_STOPPED:
+        case ANSWER_ADOPTED: break;
         }
 }
 
@@ -555,7 +589,7 @@ static void round_of_work(struct kafka *kafka)
 }
 
 enum cloutd_err kafka_run(struct kafka *kafka, bool until_end, bool (*should_stop)(void),
-                          void (*on_round)(const struct telemetry *), struct errmsg *reterr)
+                          void (*on_round)(struct kafka *), struct errmsg *reterr)
 {
         rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
         rd_kafka_resp_err_t err;
@@ -569,7 +603,7 @@ enum cloutd_err kafka_run(struct kafka *kafka, bool until_end, bool (*should_sto
                             rd_kafka_err2str(err));
         while (!should_stop() && !kafka->failed && !(until_end && reached_end(kafka))) {
                 round_of_work(kafka);
-                on_round(kafka->telemetry);
+                on_round(kafka);
         }
         for (int i = 0; i < kafka->conf->lanes; i++)
                 give_order(&kafka->lanes[i], ORDER_STOP, 0, 0);

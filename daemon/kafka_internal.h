@@ -43,15 +43,17 @@ struct kafka_lane {
         rd_kafka_queue_t *queue;
         int wake; /* eventfd: orders, or messages in an empty queue */
         struct ring orders, answers;
+        _Atomic(const struct settings *) settings; /* NULL: those of the start */
         _Atomic bool quit;
         bool stopped;
+        bool adopted; /* works by settings */
         rd_kafka_message_t *messages[BATCH_MESSAGES];
         struct log_record records[BATCH_MESSAGES];
 };
 
 struct kafka {
         const struct conf *conf;
-        const struct policy *policy;
+        const struct settings *settings; /* the last that the lanes were given; else those of the start */
         struct telemetry *telemetry;
         rd_kafka_t *rk;
         rd_kafka_topic_t *topic;

@@ -330,7 +330,8 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, int known, int n, s
                         starts[i] = kafka->ends[i] = beginnings[i];
         }
         while (err == CLOUTD_OK) {
-                err = prejoin(kafka->conf, kafka->policy, starts, beginnings, n, ret_prejoin, reterr);
+                err = prejoin(kafka->conf, kafka->settings->policy, starts, beginnings, n, ret_prejoin,
+                              reterr);
                 if (err != CLOUTD_EAGAIN)
                         break;
                 log_limited(&limit, LOG_LEVEL_WARNING, "waiting for Redis", "why", "%s", reterr->text, NULL);
@@ -380,7 +381,8 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
         if (kafka == NULL)
                 return fail(reterr, CLOUTD_ENOMEM, "out of memory");
         kafka->conf = conf;
-        kafka->policy = policy;
+        settings_init(&kafka->shared.settings, conf, policy);
+        kafka->settings = &kafka->shared.settings;
         kafka->telemetry = telemetry;
         kafka->should_stop = should_stop;
         kafka->env = lane_thread_env(kafka);
@@ -409,8 +411,6 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
                                  "in Redis (keyed: false would say so)",
                                  NULL);
                 kafka->shared.conf = conf;
-                kafka->shared.policy = policy;
-                scoring_init(&kafka->shared.scoring, conf, policy);
                 kafka->shared.f_version = policy->f_version;
                 kafka->shared.sources = kafka->prejoin.sources;
                 atomic_init(&kafka->shared.n_partitions, kafka->n_partitions);

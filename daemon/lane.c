@@ -19,24 +19,38 @@ struct partition *lane_partition(struct lane *lane, int32_t id)
         return id >= 0 && (size_t)id < lane->shared->telemetry->n_partitions ? lane->by_id[id] : NULL;
 }
 
+static int64_t memory_share(const struct lane *lane)
+{
+        const int64_t limit = lane->settings->conf->memory_limit_bytes;
+        const int64_t reserve = limit / 4 < KAFKA_RESERVE ? limit / 4 : KAFKA_RESERVE;
+
+        return (limit - reserve) / lane->shared->conf->lanes;
+}
+
+static void policy_made_ready(struct lane *lane)
+{
+        lane->policy_piece.len = 0;
+        resp_piece_add(&lane->policy_piece, "pol");
+        resp_piece_add(&lane->policy_piece, lane->scoring->policy_version);
+}
+
 struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, unsigned number)
 {
         const struct conf *conf = shared->conf;
         struct lane *lane = calloc(1, sizeof *lane);
-        int64_t reserve;
 
         if (lane == NULL)
                 return NULL;
         lane->shared = shared;
-        lane->scoring = &shared->scoring;
+        lane->settings = &shared->settings;
+        lane->scoring = &lane->settings->scoring;
         lane->env = env;
         lane->number = number;
         lane->telemetry = &shared->telemetry->lanes[number];
         lane->pid = (int)getpid();
         if (gethostname(lane->host, sizeof lane->host - 1) != 0)
                 strcpy(lane->host, "?");
-        reserve = conf->memory_limit_bytes / 4 < KAFKA_RESERVE ? conf->memory_limit_bytes / 4 : KAFKA_RESERVE;
-        lane->memory_share = (conf->memory_limit_bytes - reserve) / conf->lanes;
+        lane->memory_share = memory_share(lane);
         lane->key_prefix_len =
                 (size_t)snprintf(lane->key, sizeof lane->key - ACCOUNT_ID_MAX, "%sa:", conf->redis_prefix);
         if (asprintf(&lane->mode_key, "%smode", conf->redis_prefix) < 0 ||
@@ -48,8 +62,7 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
                         return lane_free(lane);
                 resp_piece_add(&lane->window_piece[w], lane->scoring->windows[w].name);
         }
-        resp_piece_add(&lane->policy_piece, "pol");
-        resp_piece_add(&lane->policy_piece, lane->scoring->policy_version);
+        policy_made_ready(lane);
         lane->slabs = slabs_new();
         lane->decoder = decoder_new(BATCH_EVENTS + 1);
         lane->batch = batch_new(lane);
@@ -236,6 +249,31 @@ void lane_order(struct lane *lane, const struct order *order, mono_us_t now_us)
         }
 }
 
+/* ---- settings ---- */
+
+void lane_settings(struct lane *lane, const struct settings *settings)
+{
+        lane->settings_next = settings;
+}
+
+/* No EXEC is under way, so nothing of the old ones comes back from Redis. */
+static void adopt(struct lane *lane)
+{
+        const struct settings *before = lane->settings, *now = lane->settings_next;
+
+        lane->settings = now;
+        lane->settings_next = NULL;
+        lane->scoring = &now->scoring;
+        lane->memory_share = memory_share(lane);
+        policy_made_ready(lane);
+        if (strcmp(before->policy->version, now->policy->version) != 0)
+                for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                        board_rescore(p);
+        if (before->conf->boards_size != now->conf->boards_size)
+                boards_resized(lane);
+        lane->env->answer(lane->env->ctx, &(struct answer){ANSWER_ADOPTED, (int32_t)lane->number, 0});
+}
+
 void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset)
 {
         struct partition *p = lane_partition(lane, partition);
@@ -402,6 +440,8 @@ int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
 
         lane_set_time(lane, wall_ms, now_us);
         store_step(lane);
+        if (lane->settings_next != NULL && !lane->pipeline.under_way)
+                adopt(lane);
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 partition_step(p);
                 accounts += table_count(p->table);

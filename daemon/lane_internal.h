@@ -390,7 +390,8 @@ enum mode { MODE_UNKNOWN, MODE_KEYED, MODE_SHARED };
 
 struct lane {
         struct lane_shared *shared;
-        const struct scoring *scoring;
+        const struct settings *settings, *settings_next; /* next: given, not taken yet; else NULL */
+        const struct scoring *scoring;                   /* of settings */
         const struct lane_env *env;
         unsigned number;
         struct lane_telemetry *telemetry;
@@ -631,6 +632,8 @@ size_t board_own_pairs(const struct partition *p); /* how many field-value pairs
 void board_put_own(struct partition *p, struct buf *out);
 void board_read_own(struct partition *p, const struct reply *own); /* NULL: nothing is known */
 void board_floors_lost(struct partition *p);                       /* nobody is known to be on a board */
+void board_rescore(struct partition *p); /* accounts may show points by another policy version */
+void boards_resized(struct lane *lane);  /* boards.size is another */
 
 /* sweep.c */
 struct sweeper *sweeper_new(struct lane *lane);

@@ -39,8 +39,9 @@ static bool env_seek(void *ctx, int32_t partition, int64_t offset)
 static void env_answer(void *ctx, const struct answer *answer)
 {
         struct kafka *kafka = ctx;
-        struct kafka_lane *lane = answer->kind == ANSWER_STOPPED ? &kafka->lanes[answer->partition]
-                                                                 : kafka->places[answer->partition].lane;
+        const bool of_lane = answer->kind == ANSWER_STOPPED || answer->kind == ANSWER_ADOPTED;
+        struct kafka_lane *lane =
+                of_lane ? &kafka->lanes[answer->partition] : kafka->places[answer->partition].lane;
 
         CHECK(ring_put_spsc(&lane->answers, answer));
 }
@@ -151,15 +152,21 @@ static void lane_wait(struct kafka_lane *lane, int64_t wait_us)
 static void *lane_main(void *arg)
 {
         struct kafka_lane *lane = arg;
+        const struct settings *settings = NULL; /* given last */
         struct order order;
 
         /* relaxed: the join that follows orders everything */
         while (!atomic_load_explicit(&lane->quit, memory_order_relaxed)) {
+                const struct settings *given;
                 size_t got = 0;
                 int64_t wait_us;
 
                 while (ring_take_spsc(&lane->orders, &order))
                         lane_order(lane->lane, &order, clock_mono_us());
+                /* acquire: pairs with the release in kafka_settings(), so they are seen whole */
+                given = atomic_load_explicit(&lane->settings, memory_order_acquire);
+                if (given != settings)
+                        lane_settings(lane->lane, settings = given);
                 if (lane_wants_records(lane->lane))
                         got = take_batch(lane);
                 wait_us = lane_step(lane->lane, clock_wall_ms(), clock_mono_us());

@@ -6,6 +6,7 @@
 #include "cloutd/kafka.h"
 #include "cloutd/notify.h"
 #include "cloutd/policy.h"
+#include "cloutd/reload.h"
 #include "cloutd/telemetry.h"
 #include "malloc_conf.h"
 #include <argp.h>
@@ -82,15 +83,15 @@ static void bound_closing(enum cloutd_err err)
 }
 
 static struct notify systemd;
+static struct reload *reload;
 
-static void on_round(const struct telemetry *telemetry)
+static void on_round(struct kafka *kafka)
 {
-        (void)telemetry;
         if (reload_asked) {
                 reload_asked = 0;
-                log_line(LOG_LEVEL_WARNING,
-                         "this release does not reload: restart to change the configuration", NULL);
+                (void)reload_ask(reload);
         }
+        reload_step(reload, kafka);
         notify_alive(&systemd, clock_wall_ms(), clock_mono_us());
 }
 
@@ -132,6 +133,8 @@ static int run(const struct options *options, const struct conf *conf, const str
         if (telemetry == NULL)
                 return complain(CLOUTD_ENOMEM, &(struct errmsg){"out of memory"});
         err = telemetry_set_policy(telemetry, policy->version, policy->name);
+        if (err == CLOUTD_OK && (reload = reload_new(conf, policy, telemetry)) == NULL)
+                err = CLOUTD_ENOMEM;
         if (err != CLOUTD_OK) {
                 (void)telemetry_free(telemetry);
                 return complain(err, &(struct errmsg){"out of memory"});
@@ -157,8 +160,10 @@ static int run(const struct options *options, const struct conf *conf, const str
         /* relaxed: stands for itself */
         atomic_store_explicit(&telemetry->condition[CONDITION_STOPPING], false, memory_order_relaxed);
         bound_closing(err);
+        reload_stop(reload);
         (void)kafka_close(kafka);
         (void)http_close(http);
+        reload = reload_free(reload);
         (void)telemetry_free(telemetry);
         return err == CLOUTD_OK ? 0 : complain(err, &errmsg);
 }

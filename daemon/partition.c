@@ -344,7 +344,7 @@ static bool hurried(const struct partition *p)
  * interval at most, and there is one flush in an interval at most. */
 mono_us_t partition_cut_due(const struct partition *p)
 {
-        int64_t wait_us = p->lane->shared->conf->flush_interval_ms * 1000;
+        int64_t wait_us = p->lane->settings->conf->flush_interval_ms * 1000;
 
         if (!p->waits_for_cut || p->cut_open || !partition_writes(p) || numbers_count(&p->repairing) > 0)
                 return INT64_MAX;

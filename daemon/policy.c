@@ -99,7 +99,17 @@ int policy_rule_of(const struct policy *policy, const char *type, size_t type_le
 struct reader {
         struct yaml_doc doc;
         struct policy *policy;
+        const struct policy *running; /* whose cells it has to have; NULL: any */
 };
+
+/* Counts are kept for each cell of the policy at work: other cells would need other counts. */
+static enum cloutd_err fail_other_cells(const struct reader *reader, const yaml_node_t *node, int name)
+{
+        return yaml_doc_fail(
+                &reader->doc, node, names[name],
+                "decides what is counted, and is another than at work: read the log again under another "
+                "prefix for it");
+}
 
 static enum cloutd_err fail_nomem(const struct reader *reader)
 {
@@ -165,6 +175,8 @@ static enum cloutd_err read_tier(struct reader *reader, const yaml_node_t *node,
                                              "%" PRId64 " must be more than the tier before has, %" PRId64,
                                              over, cell[-1].followers_over);
         }
+        if (reader->running != NULL && over != reader->running->cells[policy->n_cells].followers_over)
+                return fail_other_cells(reader, over_node, TIER_FOLLOWERS_OVER);
         err = yaml_doc_integer(&reader->doc, values[TIER_POINTS], names[TIER_POINTS], -POLICY_POINTS_MAX,
                                POLICY_POINTS_MAX, &points);
         if (err != CLOUTD_OK)
@@ -201,11 +213,31 @@ static enum cloutd_err read_type(const struct reader *reader, const yaml_node_t 
         return CLOUTD_OK;
 }
 
+static bool has_type(const struct policy_rule *rule, const char *type)
+{
+        for (size_t i = 0; i < rule->n_types; i++)
+                if (strcmp(rule->types[i], type) == 0)
+                        return true;
+        return false;
+}
+
+/* In any order; no rule has a type twice. */
+static bool same_types(const struct policy_rule *a, const struct policy_rule *b)
+{
+        bool same = a->n_types == b->n_types;
+
+        for (size_t i = 0; same && i < a->n_types; i++)
+                same = has_type(b, a->types[i]);
+        return same;
+}
+
 static enum cloutd_err read_rule(struct reader *reader, const yaml_node_t *node)
 {
         static const int required[] = {RULE_NAME, RULE_TYPES, RULE_TIERS};
         struct policy *policy = reader->policy;
         struct policy_rule *rule = &policy->rules[policy->n_rules];
+        const struct policy_rule *running =
+                reader->running != NULL ? &reader->running->rules[policy->n_rules] : NULL;
         const yaml_node_t *values[N_NAMES];
         char shown[YAML_DOC_SHOW];
         size_t n_types, n_tiers;
@@ -234,8 +266,12 @@ static enum cloutd_err read_rule(struct reader *reader, const yaml_node_t *node)
                 return fail_nomem(reader);
         for (size_t i = 0; err == CLOUTD_OK && i < n_types; i++)
                 err = read_type(reader, yaml_doc_item(&reader->doc, values[RULE_TYPES], i), rule);
+        if (err == CLOUTD_OK && running != NULL && !same_types(rule, running))
+                err = fail_other_cells(reader, values[RULE_TYPES], RULE_TYPES);
         if (err == CLOUTD_OK)
                 err = read_list(reader, values[RULE_TIERS], names[RULE_TIERS], &n_tiers);
+        if (err == CLOUTD_OK && running != NULL && n_tiers != running->n_tiers)
+                err = fail_other_cells(reader, values[RULE_TIERS], RULE_TIERS);
         if (err != CLOUTD_OK)
                 return err;
         rule->first_cell = (uint8_t)policy->n_cells;
@@ -260,6 +296,8 @@ static enum cloutd_err read_all(struct reader *reader)
                                       &policy->name);
         if (err == CLOUTD_OK)
                 err = read_list(reader, values[RULES], names[RULES], &n_rules);
+        if (err == CLOUTD_OK && reader->running != NULL && n_rules != reader->running->n_rules)
+                err = fail_other_cells(reader, values[RULES], RULES);
         if (err != CLOUTD_OK)
                 return err;
         policy->rules = calloc(n_rules, sizeof *policy->rules);
@@ -461,10 +499,10 @@ static bool hash_f(struct policy *policy, const struct conf *conf)
         return fine;
 }
 
-enum cloutd_err policy_load(const char *path, const struct conf *conf, struct policy **ret_policy,
-                            struct errmsg *reterr)
+static enum cloutd_err load(const char *path, const struct conf *conf, const struct policy *running,
+                            struct policy **ret_policy, struct errmsg *reterr)
 {
-        struct reader reader;
+        struct reader reader = {.running = running};
         enum cloutd_err err = yaml_doc_load(&reader.doc, path, reterr);
 
         if (err != CLOUTD_OK)
@@ -484,6 +522,21 @@ enum cloutd_err policy_load(const char *path, const struct conf *conf, struct po
         }
         *ret_policy = reader.policy;
         return CLOUTD_OK;
+}
+
+enum cloutd_err policy_load(const char *path, const struct conf *conf, struct policy **ret_policy,
+                            struct errmsg *reterr)
+{
+        return load(path, conf, NULL, ret_policy, reterr);
+}
+
+enum cloutd_err policy_reload(const struct conf *conf, const struct policy *running,
+                              struct policy **ret_policy, struct errmsg *reterr)
+{
+        const enum cloutd_err err = load(conf->policy_path, conf, running, ret_policy, reterr);
+
+        CHECK(err != CLOUTD_OK || (*ret_policy)->f_version == running->f_version);
+        return err;
 }
 
 struct policy *policy_free(struct policy *policy)

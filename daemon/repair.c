@@ -120,6 +120,7 @@ void repair_rewrite(struct partition *p)
         const uint32_t end = table_end(p->table);
 
         p->rescore = p->rewrite = p->pol_unsaved = true;
+        p->pol_sent = false; /* what is on its way says less */
         p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         sweep_forget(p);
         for (uint32_t number = 1; number < end; number++) {

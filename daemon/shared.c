@@ -146,7 +146,7 @@ void shared_put_part(struct partition *p, const char *id, size_t id_len, const u
         resp_bytes(out, id, id_len);
         resp_text(out, scoring->policy_version);
         resp_i64(out, (int64_t)scoring->headline + 1);
-        resp_bytes(out, lane->shared->conf->boards_size != 0 ? "1" : "0", 1);
+        resp_bytes(out, lane->settings->conf->boards_size != 0 ? "1" : "0", 1);
         resp_bytes(out, points, (size_t)(end - points));
         for (size_t w = 0; w < n; w++)
                 resp_text(out, scoring->windows[w].name);

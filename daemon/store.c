@@ -106,13 +106,33 @@ static void put_questions(struct partition *p)
         store_expect(p->lane, EXPECT_CLAIM_LEFT, 0, p);
 }
 
+static void put_policy(struct partition *p)
+{
+        struct lane *lane = p->lane;
+        struct buf *out = &lane->out;
+        const struct policy *policy = lane->settings->policy;
+        char name[320];
+
+        (void)snprintf(name, sizeof name, "%spolicy:%s", lane->shared->conf->redis_prefix, policy->version);
+        resp_command(out, 3);
+        resp_text(out, "SET");
+        resp_text(out, name);
+        resp_text(out, policy->json);
+        store_expect(lane, EXPECT_NOTHING, 0, p);
+        (void)snprintf(name, sizeof name, "%spolicy", lane->shared->conf->redis_prefix);
+        resp_command(out, 3);
+        resp_text(out, "SET");
+        resp_text(out, name);
+        resp_text(out, policy->version);
+        store_expect(lane, EXPECT_NOTHING, 0, p);
+}
+
 /* What belongs to the topic rather than to a partition: should Redis have lost it, it is there again with whoever
  * claims first. */
 static void put_table_and_policy(struct partition *p)
 {
         struct lane *lane = p->lane;
         struct buf *out = &lane->out;
-        const struct policy *policy = lane->shared->policy;
         char name[320];
 
         (void)snprintf(name, sizeof name, "%ssources", lane->shared->conf->redis_prefix);
@@ -122,18 +142,7 @@ static void put_table_and_policy(struct partition *p)
         (void)snprintf(name, sizeof name, "%s:%d", lane->shared->conf->kafka_topic, p->id);
         put_pair(out, name, p->source);
         store_expect(lane, EXPECT_CLAIM_TABLE, 0, p);
-        (void)snprintf(name, sizeof name, "%spolicy:%s", lane->shared->conf->redis_prefix, policy->version);
-        resp_command(out, 3);
-        resp_text(out, "SET");
-        resp_text(out, name);
-        resp_text(out, policy->json);
-        store_expect(lane, EXPECT_CLAIM_TABLE, 0, p);
-        (void)snprintf(name, sizeof name, "%spolicy", lane->shared->conf->redis_prefix);
-        resp_command(out, 3);
-        resp_text(out, "SET");
-        resp_text(out, name);
-        resp_text(out, policy->version);
-        store_expect(lane, EXPECT_CLAIM_TABLE, 0, p);
+        put_policy(p);
 }
 
 static void put_setnx(struct partition *p, const char *field, int64_t value, enum expect_kind kind)
@@ -337,6 +346,8 @@ static void put_own(struct partition *p)
         board_put_own(p, out);
         p->pol_sent = p->pol_unsaved;
         store_expect(lane, EXPECT_NOTHING, 0, p);
+        if (p->pol_unsaved && p->rescore)
+                put_policy(p); /* no account names a policy that is not there */
         p->in_exec = true;
 }
 
@@ -675,7 +686,7 @@ void store_step(struct lane *lane)
                 lost(lane);
                 return;
         }
-        if (!lane->pipeline.under_way) {
+        if (!lane->pipeline.under_way && lane->settings_next == NULL) {
                 send_next(lane);
                 if (lane->pipeline.under_way)
                         (void)lane->link->ops->pump(lane->link, lane->now_us);

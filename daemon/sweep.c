@@ -240,23 +240,25 @@ static void keep_ids(struct sweeper *sweeper, const struct reply *keys)
 static void hint(struct partition *p, const char *id, size_t id_len, const struct reply *fields)
 {
         const struct scoring *scoring = p->lane->scoring;
+        const bool other_points = p->sweep_rescore && fields->type == REDIS_REPLY_ARRAY &&
+                                  (!reply_is_string(fields->element[0]) ||
+                                   strcmp(fields->element[0]->str, scoring->policy_version) != 0);
         const uint64_t hash = account_hash(id, id_len);
         const uint32_t number = table_find(p->table, hash, id, id_len);
-        bool wanted = p->sweep_rescore && p->rewrite;
+        bool wanted = p->sweep_rescore && (p->rewrite || other_points);
 
         if (number != 0) {
                 /* Loads look after those on their way.  Who is there is looked at now: it may be evicted
                  * before board_step() comes by. */
                 if (RULE(BOARD_SWEEP_RESIDENTS))
                         board_check(p, number);
+                if (other_points && !(account_of(p, number)->flags & RECORD_LEFT))
+                        account_dirty(p, number);
                 return;
         }
         for (size_t w = 0; !wanted && w <= scoring->n_windows; w++)
                 wanted = p->sweep_windows >> w & 1 &&
                          board_belongs(p, w, reply_integer(fields->element[1 + w], 0), id, id_len);
-        if (p->sweep_rescore && !wanted)
-                wanted = !reply_is_string(fields->element[0]) ||
-                         strcmp(fields->element[0]->str, scoring->policy_version) != 0;
         if (wanted)
                 (void)account_insert(p, hash, id, id_len, true);
 }

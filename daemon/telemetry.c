@@ -89,6 +89,7 @@ struct telemetry *telemetry_new(const struct conf *conf, size_t n_lanes, size_t 
                 WRITE(p->missing_from, -1);
                 WRITE(p->missing_to, -1);
         }
+        WRITE(telemetry->reload_good, true);
         for (int c = 0; c < CONDITION_COUNT; c++)
                 WRITE(telemetry->condition[c], c != CONDITION_JOINED && c != CONDITION_KAFKA);
         return telemetry;
@@ -123,6 +124,13 @@ enum cloutd_err telemetry_set_policy(struct telemetry *telemetry, const char *ve
         /* release: pairs with the acquire in policy_of(), so whoever sees the policy sees it filled. */
         atomic_store_explicit(&telemetry->policy, policy, memory_order_release);
         return CLOUTD_OK;
+}
+
+void telemetry_reloaded(struct telemetry *telemetry, bool good, wall_ms_t now_ms)
+{
+        WRITE(telemetry->reload_good, good);
+        if (good)
+                WRITE(telemetry->reload_good_ms, now_ms);
 }
 
 static const struct telemetry_policy *policy_of(const struct telemetry *telemetry)
@@ -540,6 +548,19 @@ static void last_commit_sample(const struct scrape *scrape, const struct family 
                 sample_seconds(scrape, family, NULL, NULL, at_ms * 1000);
 }
 
+static void reload_sample(const struct scrape *scrape, const struct family *family)
+{
+        sample(scrape, family, NULL, NULL, READ(scrape->telemetry->reload_good));
+}
+
+static void last_reload_sample(const struct scrape *scrape, const struct family *family)
+{
+        const wall_ms_t at_ms = READ(scrape->telemetry->reload_good_ms);
+
+        sample_seconds(scrape, family, NULL, NULL,
+                       (at_ms > 0 ? at_ms : scrape->telemetry->started_ms) * 1000);
+}
+
 static void accounts_sample(const struct scrape *scrape, const struct family *family)
 {
         sample(scrape, family, NULL, NULL, accounts_resident(scrape->telemetry));
@@ -713,6 +734,11 @@ static const struct family families[] = {
         FAMILY("cloutd_memory_bytes", "gauge",
                "memory for accounts, and what the allocator says of the whole", memory_samples),
         FAMILY("cloutd_policy_info", "gauge", "the policy that scores are computed with", policy_sample),
+        FAMILY("cloutd_config_last_reload_successful", "gauge",
+               "1 if the last reload was good, or none was asked for since the start", reload_sample),
+        FAMILY("cloutd_config_last_reload_success_timestamp_seconds", "gauge",
+               "when the configuration at work was read: at the last good reload, or the start",
+               last_reload_sample),
         FAMILY("cloutd_build_info", "gauge", "the version of this program", build_sample),
         FAMILY("process_cpu_seconds_total", "counter", "user and system CPU time", cpu_sample),
         FAMILY("process_virtual_memory_bytes", "gauge", "virtual memory size", virtual_memory_sample),

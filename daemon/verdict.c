@@ -202,7 +202,7 @@ static void write_refused(struct partition *p, struct sent_write *write, enum ex
 {
         if (reply_is_wrongtype(reply)) {
                 if (kind == EXPECT_DUE_REMOVE ||
-                    (kind == EXPECT_BOARD_REMOVE && p->lane->shared->conf->boards_size == 0))
+                    (kind == EXPECT_BOARD_REMOVE && p->lane->settings->conf->boards_size == 0))
                         return; /* nobody of ours stands there; a due set is mended when it fires */
                 write_met_foreign(p, write, kind);
         }

@@ -82,6 +82,13 @@ struct conf {
 enum cloutd_err conf_load(const char *path, struct conf **ret_conf, struct errmsg *reterr);
 struct conf *conf_free(struct conf *conf); /* takes NULL; returns NULL */
 
+/* The file of @running read once more, for a reload.  CLOUTD_ECONF too where it changes what needs a restart, or all of
+ * the log read again: the first such key with its place, and the names of all. */
+enum cloutd_err conf_reload(const struct conf *running, struct conf **ret_conf, struct errmsg *reterr);
+
+/* The keys in which the two differ and that a reload may change: "boards.size, log_level". */
+void conf_changes(const struct conf *before, const struct conf *now, char *buf, size_t size);
+
 /* The table of keys for a manual: row @i, or false after the last.  A test holds docs/configuration.md to it.
  */
 struct conf_key_doc {
@@ -89,6 +96,7 @@ struct conf_key_doc {
         char takes[96];       /* "a duration, 1ms to 1s" */
         const char *fallback; /* as one would write it; NULL: none */
         bool required;
+        bool live;         /* a reload may change it */
         const char *about; /* one sentence */
 };
 bool conf_key_doc(size_t i, struct conf_key_doc *ret_doc);

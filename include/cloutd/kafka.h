@@ -28,7 +28,14 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
  * found at the open is in Redis.  Stops gracefully: flush, commit, leave.  @on_round is called several times
  * a second. */
 enum cloutd_err kafka_run(struct kafka *kafka, bool until_end, bool (*should_stop)(void),
-                          void (*on_round)(const struct telemetry *), struct errmsg *reterr);
+                          void (*on_round)(struct kafka *), struct errmsg *reterr);
+
+/* In a round: let all lanes work by @settings, which are borrowed.  Not again before kafka_settled() says that they do,
+ * and that nobody uses the ones before. */
+struct settings;
+void kafka_settings(struct kafka *kafka, const struct settings *settings);
+bool kafka_settled(const struct kafka *kafka);
+
 struct kafka *kafka_close(struct kafka *kafka);
 
 #endif

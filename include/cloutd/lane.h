@@ -57,6 +57,7 @@ enum answer_kind {
         ANSWER_FINISHED, /* READ_TO was reached and acknowledged */
         ANSWER_STOPPED,
         ANSWER_RESTART, /* fetching has stopped; begin it again at offset */
+        ANSWER_ADOPTED, /* partition: number of the lane.  It works by the last settings that it was given */
         ANSWER_REFUSED  /* the partition is stopped for good: configuration that does not match what is in
                           Redis */
 };
@@ -87,11 +88,25 @@ struct lane_env {
         struct redis_link *(*link_new)(void *ctx);
 };
 
-/* What all lanes of a daemon share; read-only but for the atomics. */
-struct lane_shared {
-        const struct conf *conf;
+/* What may change while the daemon runs: a configuration and a policy that belong together.  Immutable. */
+struct settings {
+        const struct conf *conf; /* only what conf_reload() lets change may be read from here */
         const struct policy *policy;
         struct scoring scoring;
+};
+
+static inline void settings_init(struct settings *settings, const struct conf *conf,
+                                 const struct policy *policy)
+{
+        settings->conf = conf;
+        settings->policy = policy;
+        scoring_init(&settings->scoring, conf, policy);
+}
+
+/* What all lanes of a daemon share; read-only but for the atomics. */
+struct lane_shared {
+        const struct conf *conf;  /* as at the start: what does not change while it runs */
+        struct settings settings; /* those of the start: each lane begins with them */
         uint64_t f_version;
         const uint32_t *sources;  /* of each partition: the number in _s<n>, given once in clout:sources */
         _Atomic int n_partitions; /* of the topic; more may be added */
@@ -106,6 +121,11 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
 struct lane *lane_free(struct lane *lane);
 
 void lane_order(struct lane *lane, const struct order *order, mono_us_t now_us);
+
+/* Work by these from the next step on in which no EXEC is under way; ANSWER_ADOPTED then says that the ones before are
+ * used no more.  They count the same things (policy->f_version).  Given again before the answer, the last ones hold,
+ * with one answer. */
+void lane_settings(struct lane *lane, const struct settings *settings);
 
 /* Whether it wants records: not while Redis is so far behind that memory_limit is in danger. */
 bool lane_wants_records(const struct lane *lane);

@@ -49,6 +49,11 @@ struct policy {
  * Errors: CLOUTD_ECONF as in conf_load().  The result is immutable and may be read by any thread. */
 enum cloutd_err policy_load(const char *path, const struct conf *conf, struct policy **ret_policy,
                             struct errmsg *reterr);
+
+/* The policy that @conf names, for a reload: it has to count the same as @running, which was loaded with windows and clock
+ * skew as in @conf.  Names and points may be others. */
+enum cloutd_err policy_reload(const struct conf *conf, const struct policy *running,
+                              struct policy **ret_policy, struct errmsg *reterr);
 struct policy *policy_free(struct policy *policy);
 
 /* The rule that lists @type, or -1: unscored.  Called once an event: does not allocate or lock. */

@@ -147,6 +147,8 @@ struct telemetry {
         _Atomic bool condition[CONDITION_COUNT]; /* true: fine */
         _Atomic uint64_t rebalances;
         _Atomic int64_t last_commit_ms; /* 0: never */
+        _Atomic bool reload_good;       /* the last reload, or the start, was */
+        _Atomic int64_t reload_good_ms; /* when it was last; 0: not yet */
 };
 
 /* Owns: arrays for @n_lanes and @n_partitions, zeroed but for what is unknown (-1) and the conditions (see
@@ -170,6 +172,9 @@ struct telemetry_summary telemetry_summary(const struct telemetry *telemetry, wa
 /* Say which policy counts from now on.  Copies both strings.  The control thread only; readers need not wait.
  * Returns CLOUTD_ENOMEM with the old policy still shown. */
 enum cloutd_err telemetry_set_policy(struct telemetry *telemetry, const char *version, const char *name);
+
+/* A reload is over.  The control thread only. */
+void telemetry_reloaded(struct telemetry *telemetry, bool good, wall_ms_t now_ms);
 
 /* The four texts.  malloc'ed, to be freed by the caller; NULL when out of memory.  Any thread; @now_ms and
  * @now_us are the caller's clocks.  telemetry_ready() and telemetry_healthy() put their verdict into the last

@@ -108,7 +108,7 @@ static int64_t count_below(int account, int64_t offset)
 
 static int64_t total_of(const struct state *state, int account)
 {
-        const struct scoring *scoring = &world.shared.scoring;
+        const struct scoring *scoring = &world.shared.settings.scoring;
         struct tally tally;
 
         CHECK(history_valid(scoring, state->history, state->history_len));
@@ -344,7 +344,7 @@ static void store_number(const char *key, const char *field, int64_t value)
 
 static void store_account(int account)
 {
-        const struct scoring *scoring = &world.shared.scoring;
+        const struct scoring *scoring = &world.shared.settings.scoring;
         const char *name = account_name(account);
         const uint64_t hash = account_hash(name, strlen(name));
         const int p = account % PARTITIONS;
@@ -384,7 +384,7 @@ static void store_beginning(void)
                 store_number(key, "due", world.wall_ms);
                 store_number(key, "src", p + 1);
                 store_text(key, "f", f);
-                store_text(key, "pol", world.shared.policy->version);
+                store_text(key, "pol", world.shared.settings.policy->version);
                 store_text(key, "floor:all", "2");
                 if (world.flags & FLAG_OTHER && !(world.flags & FLAG_ORACLE)) {
                         char fp[64];
@@ -440,6 +440,7 @@ static const struct conf *configuration(const struct policy **ret_policy)
 static void begin(struct conf *conf, const uint8_t *data, size_t size)
 {
         static const uint32_t sources[PARTITIONS] = {1, 2};
+        const struct policy *policy;
 
         fake_clear(&redis);
         redis.mutate = on_reply;
@@ -451,12 +452,12 @@ static void begin(struct conf *conf, const uint8_t *data, size_t size)
         world.gap = world.faults_end - world.faults >= 4 ? world.faults[0] : 0;
         world.wall_ms = START_MS;
         world.mono_us = 1000000;
-        *conf = *configuration(&world.shared.policy);
+        *conf = *configuration(&policy);
         conf->clock_record = (world.flags & FLAG_RECORD) != 0;
         conf->memory_limit_bytes = world.flags & FLAG_TIGHT ? 2048 : INT64_C(1) << 30;
         world.shared.conf = conf;
-        scoring_init(&world.shared.scoring, conf, world.shared.policy);
-        world.shared.f_version = world.shared.policy->f_version;
+        settings_init(&world.shared.settings, conf, policy);
+        world.shared.f_version = policy->f_version;
         world.shared.sources = sources;
         world.shared.n_partitions = PARTITIONS;
         world.shared.telemetry = telemetry_new(conf, 1, PARTITIONS);

@@ -294,18 +294,6 @@ def test_points_change_and_every_account_is_scored_anew(new_world):
         assert world.redis.client.get("t:policy") != before
 
 
-def test_sighup_ends_nothing(new_world):
-    """This release does not reload; who asks for it is told so, and the daemon goes on."""
-    world = new_world()
-    world.send(*Stream(15, world).records(500))
-    with world.daemon() as daemon:
-        daemon.wait_ready()
-        daemon.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "does not reload" in daemon.log(), what="an answer to SIGHUP")
-        world.wait_until_right()
-    finish(world)
-
-
 def test_other_cells_need_the_log_again_and_are_refused(new_world):
     world = new_world()
     world.send(*Stream(16, world).records(500))

@@ -171,8 +171,7 @@ void node_start(struct node *node)
                                       .random = env_random,
                                       .link_new = env_link};
         node->shared.conf = world->conf;
-        node->shared.policy = world->policy;
-        scoring_init(&node->shared.scoring, world->conf, world->policy);
+        settings_init(&node->shared.settings, world->conf, world->policy);
         node->shared.f_version = world->policy->f_version;
         node->shared.sources = sources;
         node->shared.n_partitions = world->n_partitions;

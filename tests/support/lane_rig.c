@@ -395,8 +395,8 @@ static void rig_env_answer(void *ctx, const struct answer *answer)
 {
         struct daemon *d = ctx;
 
-        if (answer->kind == ANSWER_STOPPED) {
-                d->answers[0][ANSWER_STOPPED]++;
+        if (answer->kind == ANSWER_STOPPED || answer->kind == ANSWER_ADOPTED) {
+                d->answers[0][answer->kind]++;
                 return;
         }
         d->answers[answer->partition][answer->kind]++;
@@ -492,8 +492,7 @@ struct daemon *daemon_new(struct rig *rig)
                                    .random = rig_env_random,
                                    .link_new = rig_env_link};
         d->shared.conf = rig->conf;
-        d->shared.policy = rig->policy;
-        scoring_init(&d->shared.scoring, rig->conf, rig->policy);
+        settings_init(&d->shared.settings, rig->conf, rig->policy);
         d->shared.f_version = rig->policy->f_version;
         d->shared.sources = sources;
         atomic_init(&d->shared.sums, rig_is_shared(rig));

@@ -63,7 +63,7 @@ struct daemon {
         struct lane *lane;
         bool reads[RIG_PARTITIONS]; /* the lane told where from */
         int64_t at[RIG_PARTITIONS];
-        int answers[RIG_PARTITIONS][ANSWER_REFUSED + 1];
+        int answers[RIG_PARTITIONS][ANSWER_REFUSED + 1]; /* those of the lane: [0] */
         int seeks;
 };
 

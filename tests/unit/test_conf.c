@@ -862,6 +862,202 @@ Test(conf, freeing_nothing_is_fine)
         cr_expect(conf_free(NULL) == NULL);
 }
 
+/* ---- a reload ---- */
+
+/* Every key of a full file but @changed, which has another value. */
+static void put_full(const char *changed, const char *value)
+{
+        static const char *const lines[][2] = {
+                {"brokers", "kafka: {brokers: %s, "},
+                {"topic", "topic: %s, "},
+                {"group", "group: %s, "},
+                {"dead_letter_topic", "dead_letter_topic: %s, "},
+                {"properties", "properties_file: %s}\n"},
+                {"address", "redis: {address: %s, "},
+                {"prefix", "prefix: %s, "},
+                {"username", "username: %s, "},
+                {"password", "password_file: %s}\n"},
+                {"policy", "policy: %s\n"},
+                {"windows", "windows: [{length: %s, bucket: 1h}]\n"},
+                {"headline", "headline: %s\n"},
+                {"boards", "boards: {size: %s}\n"},
+                {"clock", "clock: %s\n"},
+                {"skew", "max_clock_skew: %s\n"},
+                {"flush", "flush_interval: %s\n"},
+                {"lanes", "lanes: %s\n"},
+                {"start", "start: %s\n"},
+                {"keyed", "keyed: %s\n"},
+                {"salt", "optout_salt_file: %s\n"},
+                {"memory", "memory_limit: %s\n"},
+                {"http", "http: %s\n"},
+                {"admin", "admin_socket: %s\n"},
+                {"level", "log_level: %s\n"},
+        };
+        static const char *const usual[][2] = {
+                {"brokers", "b"},
+                {"topic", "t"},
+                {"group", "g"},
+                {"dead_letter_topic", "d"},
+                {"properties", "k.properties"},
+                {"address", "r"},
+                {"prefix", "p"},
+                {"username", "u"},
+                {"password", "password"},
+                {"policy", "p.yaml"},
+                {"windows", "1d"},
+                {"headline", "1d"},
+                {"boards", "10"},
+                {"clock", "wall"},
+                {"skew", "5m"},
+                {"flush", "100ms"},
+                {"lanes", "2"},
+                {"start", "beginning"},
+                {"keyed", "true"},
+                {"salt", "salt"},
+                {"memory", "1GiB"},
+                {"http", "h:1"},
+                {"admin", "a.sock"},
+                {"level", "info"},
+        };
+        char text[2048] = "";
+        size_t len = 0;
+
+        for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+                const char *say = strcmp(lines[i][0], changed) == 0 ? value : usual[i][1];
+
+                cr_assert(eq(str, (char *)lines[i][0], (char *)usual[i][0]));
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+                len += (size_t)snprintf(text + len, sizeof text - len, lines[i][1], say);
+#pragma GCC diagnostic pop
+        }
+        put_text("c.yaml", text);
+        put_text("k.properties", "client.id=me\n");
+        put_text("k2.properties", "client.id=you\n");
+        put_text("password", "secret\n");
+        put_text("password2", "other secret\n");
+        put_text("salt", "0123456789abcdef");
+        put_text("salt2", "fedcba9876543210");
+}
+
+Test(conf, a_reload_takes_what_may_change_and_names_what_may_not)
+{
+        static const struct {
+                const char *changed, *value, *why; /* NULL: taken */
+        } rows[] = {
+                {"policy", "q.yaml", NULL},
+                {"headline", "all", NULL},
+                {"boards", "11", NULL},
+                {"flush", "50ms", NULL},
+                {"memory", "2GiB", NULL},
+                {"level", "debug", NULL},
+                {"none", "", NULL},
+                {"brokers", "c",
+                 "c.yaml:1:18: kafka.brokers: cannot change while it runs, restart for it (changed: "
+                 "kafka.brokers)"},
+                {"topic", "u",
+                 "c.yaml:1:28: kafka.topic: cannot change while it runs, restart for it (changed: "
+                 "kafka.topic)"},
+                {"group", "h",
+                 "c.yaml:1:38: kafka.group: cannot change while it runs, restart for it (changed: "
+                 "kafka.group)"},
+                {"dead_letter_topic", "e",
+                 "c.yaml:1:60: kafka.dead_letter_topic: cannot change while it runs, restart for it "
+                 "(changed: kafka.dead_letter_topic)"},
+                {"properties", "k2.properties",
+                 "c.yaml:1:80: kafka.properties_file: cannot change while it runs, restart for it (changed: "
+                 "kafka.properties_file)"},
+                {"address", "s",
+                 "c.yaml:2:18: redis.address: cannot change while it runs, restart for it (changed: "
+                 "redis.address)"},
+                {"prefix", "q",
+                 "c.yaml:2:29: redis.prefix: cannot change while it runs, restart for it (changed: "
+                 "redis.prefix)"},
+                {"username", "v",
+                 "c.yaml:2:42: redis.username: cannot change while it runs, restart for it (changed: "
+                 "redis.username)"},
+                {"password", "password2",
+                 "c.yaml:2:60: redis.password_file: cannot change while it runs, restart for it (changed: "
+                 "redis.password_file)"},
+                {"windows", "2d", "c.yaml:5:11: headline: there is no window '1d'; the choices are 2d, all"},
+                {"clock", "record",
+                 "c.yaml:7:8: clock: cannot change while it runs, restart for it (changed: clock)"},
+                {"skew", "6m",
+                 "c.yaml:8:17: max_clock_skew: decides what is counted: read the log again under another "
+                 "prefix for it (changed: max_clock_skew)"},
+                {"lanes", "3",
+                 "c.yaml:10:8: lanes: cannot change while it runs, restart for it (changed: lanes)"},
+                {"start", "end",
+                 "c.yaml:11:8: start: cannot change while it runs, restart for it (changed: start)"},
+                {"keyed", "false",
+                 "c.yaml:12:8: keyed: cannot change while it runs, restart for it (changed: keyed)"},
+                {"salt", "salt2",
+                 "c.yaml:13:19: optout_salt_file: cannot change while it runs, restart for it (changed: "
+                 "optout_salt_file)"},
+                {"http", "h:2",
+                 "c.yaml:15:7: http: cannot change while it runs, restart for it (changed: http)"},
+                {"admin", "b.sock",
+                 "c.yaml:16:15: admin_socket: cannot change while it runs, restart for it (changed: "
+                 "admin_socket)"},
+        };
+        struct conf *running = NULL;
+        struct errmsg reason = {""};
+
+        put_full("none", "");
+        cr_assert(eq(int, conf_load(in_folder("c.yaml"), &running, &reason), CLOUTD_OK), "%s", reason.text);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct conf *now = NULL;
+                char changes[100];
+
+                put_full(rows[i].changed, rows[i].value);
+                reason.text[0] = '\0';
+                if (rows[i].why == NULL) {
+                        cr_assert(eq(int, conf_reload(running, &now, &reason), CLOUTD_OK), "%s: %s",
+                                  rows[i].changed, reason.text);
+                        conf_changes(running, now, changes, sizeof changes);
+                        cr_expect(strcmp(rows[i].changed, "none") == 0
+                                          ? *changes == '\0'
+                                          : strstr(changes, rows[i].changed) != NULL &&
+                                                    strchr(changes, ',') == NULL,
+                                  "%s: %s", rows[i].changed, changes);
+                        conf_free(now);
+                } else {
+                        cr_expect(eq(int, conf_reload(running, &now, &reason), CLOUTD_ECONF), "%s",
+                                  rows[i].changed);
+                        cr_expect(now == NULL);
+                        cr_expect(eq(str, strstr(reason.text, "c.yaml"), (char *)rows[i].why));
+                }
+        }
+        conf_free(running);
+}
+
+Test(conf, a_reload_that_changes_several_keys_names_all_that_it_cannot_change)
+{
+        struct conf *running = load(MINIMAL), *now = NULL;
+        struct errmsg reason;
+
+        put_text("c.yaml", MINIMAL "lanes: 3\nboards: {size: 5}\nclock: record\n");
+        cr_expect(eq(int, conf_reload(running, &now, &reason), CLOUTD_ECONF));
+        cr_expect(strstr(reason.text, "c.yaml:6:8: clock: cannot change while it runs, restart for it "
+                                      "(changed: clock, lanes)") != NULL,
+                  "%s", reason.text);
+        conf_free(running);
+}
+
+Test(conf, a_reload_does_not_say_a_secret)
+{
+        struct conf *running = NULL, *now = NULL;
+        struct errmsg reason;
+
+        put_full("none", "");
+        cr_assert(eq(int, conf_load(in_folder("c.yaml"), &running, &reason), CLOUTD_OK));
+        put_full("none", "");
+        put_text("password", "another secret\n");
+        cr_expect(eq(int, conf_reload(running, &now, &reason), CLOUTD_ECONF));
+        cr_expect(strstr(reason.text, "secret") == NULL, "%s", reason.text);
+        conf_free(running);
+}
+
 /* What the operator reads says the same as the table. */
 
 static char *slurp(const char *path)
@@ -891,6 +1087,23 @@ Test(conf, the_manual_has_the_row_of_every_key)
                 cr_expect(strstr(manual, row) != NULL, "docs/configuration.md lacks:%s", row);
         }
         cr_expect(lt(sz, 25, n), "the table was read");
+        free(manual);
+}
+
+Test(conf, the_manual_names_what_a_reload_may_change)
+{
+        char *manual = slurp(PROJECT_SOURCE_DIR "/docs/configuration.md");
+        char *list = strstr(manual, "\nA reload may change ");
+        struct conf_key_doc key;
+
+        cr_assert(list != NULL);
+        *strchr(list, ';') = '\0';
+        for (size_t i = 0; conf_key_doc(i, &key); i++) {
+                char name[64];
+
+                (void)snprintf(name, sizeof name, "`%s`", key.name);
+                cr_expect(eq(int, strstr(list, name) != NULL, key.live), "%s", key.name);
+        }
         free(manual);
 }
 

@@ -200,14 +200,14 @@ static enum cloutd_err open_http(struct errmsg *reterr)
 static enum cloutd_err make_lane(struct errmsg *reterr)
 {
         struct lane_env env = {.link_new = rig_env_link};
-        struct lane_shared shared = {.conf = rig->conf, .policy = rig->policy};
+        struct lane_shared shared = {.conf = rig->conf};
         struct daemon d = {.rig = rig};
         struct lane *lane;
         const enum calls calls = fault.calls;
 
         fault.calls = CALLS_NONE;
         shared.telemetry = telemetry_new(rig->conf, 1, RIG_PARTITIONS);
-        scoring_init(&shared.scoring, rig->conf, rig->policy);
+        settings_init(&shared.settings, rig->conf, rig->policy);
         fault.calls = calls;
         env.ctx = &d;
         lane = lane_new(&shared, &env, 0);

@@ -7,6 +7,7 @@
 #include "lane_walks.h"
 #include "stderr_pipe.h"
 #include <poll.h>
+#include <signal.h>
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 
@@ -1097,6 +1098,167 @@ Test(lane, other_points_reach_accounts_that_nobody_touches)
 
                 cr_expect_str_eq(pol->str, rig->policy->version);
                 freeReplyObject(pol);
+        }
+}
+
+/* ---- settings that change while it runs ---- */
+
+/* What x works by from now on; the rig and its oracle have the same.  What was before stays till the end of the test. */
+struct change {
+        struct conf *conf_before;
+        struct policy *policy_before;
+        struct settings settings;
+};
+
+static void change_begin(struct change *change, const char *more, int retweet)
+{
+        change->conf_before = rig->conf;
+        change->policy_before = rig->policy;
+        rig->conf = NULL;
+        rig->policy = NULL;
+        rig_configure(rig, more, retweet);
+        settings_init(&change->settings, rig->conf, rig->policy);
+        x->answers[0][ANSWER_ADOPTED] = 0;
+        lane_settings(x->lane, &change->settings);
+}
+
+static void change_end(struct change *change)
+{
+        x = daemon_crash(x);
+        (void)policy_free(change->policy_before);
+        (void)conf_free(change->conf_before);
+}
+
+static void all_show_the_policy(void)
+{
+        rig_compare(rig, "by the policy that holds now");
+        for (int p = 0; p < RIG_PARTITIONS; p++) {
+                redisReply *pol = rig_redis(rig, "HGET clout:own:t:%d pol", p);
+
+                cr_expect_str_eq(pol->str, rig->policy->version);
+                freeReplyObject(pol);
+        }
+}
+
+Test(lane, other_points_while_it_runs_reach_those_in_memory_and_those_that_are_not)
+{
+        struct change change;
+
+        rig_configure(rig, RIG_CONF "memory_limit: 1MiB\nboards: {size: 3}\n", 10);
+        rig->n_accounts = 300;
+        count_all(2);
+        x = started();
+        daemon_settle(x, "old points");
+        for (int a = 0; a < 300; a += 2) { /* half of them leave memory */
+                struct partition *p = daemon_partition(x, rig_partition_of(a));
+                char buf[ACCOUNT_ID_MAX + 1];
+                const char *name = rig_name(a, buf);
+                const uint32_t number =
+                        table_find(p->table, account_hash(name, strlen(name)), name, strlen(name));
+
+                cr_assert_neq(number, 0);
+                account_remove(p, number);
+                p->virgin = false;
+        }
+        change_begin(&change, RIG_CONF "memory_limit: 1MiB\nboards: {size: 3}\n", 7);
+        for (int a = 0; a < 300; a += 3)
+                rig_count(rig, a);
+        daemon_settle(x, "new points");
+        cr_expect_eq(x->answers[0][ANSWER_ADOPTED], 1);
+        all_show_the_policy();
+        rig_compare_boards(rig, "new points");
+        change_end(&change);
+}
+
+Test(lane, settings_are_taken_between_two_transactions)
+{
+        struct change change;
+
+        rig->n_accounts = 40;
+        count_all(1);
+        x = started();
+        daemon_settle(x, "old points");
+        count_all(1);
+        daemon_feed(x, 1000);
+        cr_assert_eq(kill(rig->server, SIGSTOP), 0);
+        for (int i = 0; i < 900 && !x->lane->pipeline.under_way; i++)
+                (void)lane_step(x->lane, rig->wall_ms += 5, rig->mono_us += 5000);
+        cr_assert(x->lane->pipeline.under_way);
+        change_begin(&change, RIG_CONF, 7);
+        for (int i = 0; i < 10; i++)
+                (void)lane_step(x->lane, rig->wall_ms += 5, rig->mono_us += 5000);
+        cr_expect_eq(x->answers[0][ANSWER_ADOPTED], 0, "Redis has not answered yet");
+        cr_assert_eq(kill(rig->server, SIGCONT), 0);
+        for (int i = 0; i < 900 && x->answers[0][ANSWER_ADOPTED] == 0; i++)
+                daemon_step(x);
+        cr_expect_eq(x->lane->settings, &change.settings);
+        daemon_settle(x, "new points");
+        all_show_the_policy();
+        change_end(&change);
+}
+
+Test(lane, points_that_come_back_after_a_crash_in_the_middle_reach_everybody)
+{
+        struct change change;
+
+        rig_configure(rig, RIG_CONF "boards: {size: 0}\n", 10); /* no sweep but for the points */
+        rig->n_accounts = 60;
+        count_all(2);
+        x = started();
+        daemon_settle(x, "old points");
+        change_begin(&change, RIG_CONF "boards: {size: 0}\n", 7);
+        for (int i = 0; i < 900 && x->answers[0][ANSWER_ADOPTED] == 0; i++)
+                daemon_step(x);
+        for (int a = 0; a < 10; a++) /* these are written with them, and then nothing more */
+                rig_count(rig, a);
+        for (int i = 0; i < 600; i++) { /* until low has passed them */
+                daemon_feed(x, 1000);
+                for (int p = 0; p < RIG_PARTITIONS; p++)
+                        sweep_forget(daemon_partition(x, p)); /* it never gets through */
+                daemon_step(x);
+        }
+        change_end(&change);
+        rig_configure(rig, RIG_CONF "boards: {size: 0}\n", 10);
+        x = started();
+        daemon_settle(x, "the old points again");
+        all_show_the_policy();
+}
+
+Test(lane, boards_that_change_their_size_while_it_runs_are_whole)
+{
+        static const char *const sizes[] = {"5", "0", "2", "40", "1"};
+        struct change changes[sizeof sizes / sizeof *sizes];
+        char more[200];
+
+        rig->n_accounts = 60;
+        (void)snprintf(more, sizeof more, RIG_CONF "boards: {size: 3}\n");
+        rig_configure(rig, more, 10);
+        for (int a = 0; a < 60; a++)
+                for (int i = 0; i <= a / 10; i++)
+                        rig_count(rig, a);
+        x = started();
+        daemon_settle(x, "three");
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+                (void)snprintf(more, sizeof more, RIG_CONF "boards: {size: %s}\n", sizes[i]);
+                change_begin(&changes[i], more, 10);
+                for (int k = 0; k < 900 && x->answers[0][ANSWER_ADOPTED] == 0; k++)
+                        daemon_step(x);
+                for (int p = 0; p < RIG_PARTITIONS && rig->conf->boards_size == 0; p++)
+                        cr_expect(daemon_partition(x, p)->floors[0].set,
+                                  "nobody belongs on a board of size 0");
+                for (int k = 0; k < 12; k++) {
+                        daemon_steps(x, 210);
+                        daemon_settle(x, sizes[i]);
+                }
+                if (rig->conf->boards_size > 0)
+                        rig_compare_boards(rig, sizes[i]);
+                cr_expect_eq(atomic_load(&x->telemetry->partitions[0].boards_rebuilding), 0, "size %s",
+                             sizes[i]);
+        }
+        x = daemon_crash(x);
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+                (void)policy_free(changes[i].policy_before);
+                (void)conf_free(changes[i].conf_before);
         }
 }
 

@@ -592,6 +592,53 @@ Test(policy, f_is_the_hash_of_the_lines_that_are_documented)
         policy_free(policy);
 }
 
+Test(policy, a_reload_takes_other_points_and_refuses_other_cells_with_their_place)
+{
+#define TIERS "[{points: 1}, {followers_over: 5, points: 2}]"
+        static const struct {
+                const char *text, *why; /* NULL: taken */
+        } rows[] = {
+                {"name: q\nrules:\n- {name: x, types: [a, b], tiers: [{points: 9}, {followers_over: 5, "
+                 "points: -2}]}\n",
+                 NULL},
+                {"name: p\nrules:\n- {name: r, types: [b, a], tiers: " TIERS "}\n", NULL},
+                {"name: p\nrules:\n- {name: r, types: [a, c], tiers: " TIERS "}\n", ":3:20: rules.types"},
+                {"name: p\nrules:\n- {name: r, types: [a], tiers: " TIERS "}\n", ":3:20: rules.types"},
+                {"name: p\nrules:\n- {name: r, types: [a, b], tiers: [{points: 1}]}\n", ":3:35: rules.tiers"},
+                {"name: p\nrules:\n- {name: r, types: [a, b], tiers: [{points: 1}, {followers_over: 6, "
+                 "points: 2}]}\n",
+                 ":3:66: rules.tiers.followers_over"},
+                {"name: p\nrules:\n- {name: r, types: [a, b], tiers: " TIERS "}\n- " ONE_RULE "\n",
+                 ":3:1: rules"},
+        };
+        struct policy *running =
+                load("name: p\nrules:\n- {name: r, types: [a, b], tiers: " TIERS "}\n", &day_and_month);
+        struct conf conf = day_and_month;
+
+        conf.policy_path = path;
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct policy *now = NULL;
+                struct errmsg reason = {""};
+                char why[256];
+
+                put(rows[i].text);
+                if (rows[i].why == NULL) {
+                        cr_assert(eq(int, policy_reload(&conf, running, &now, &reason), CLOUTD_OK), "%s",
+                                  reason.text);
+                        policy_free(now);
+                        continue;
+                }
+                cr_expect(eq(int, policy_reload(&conf, running, &now, &reason), CLOUTD_ECONF), "row %zu", i);
+                (void)snprintf(why, sizeof why,
+                               "%s%s: decides what is counted, and is another than at work: read the log "
+                               "again under "
+                               "another prefix for it",
+                               path, rows[i].why);
+                cr_expect(eq(str, reason.text, why));
+        }
+        policy_free(running);
+}
+
 Test(policy, freeing_nothing_is_fine)
 {
         cr_expect(policy_free(NULL) == NULL);
