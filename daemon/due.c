@@ -121,8 +121,11 @@ void due_step(struct partition *p)
 
 /* Edges up to two horizons after `due`, and in the last two, are asked for.  What lies between cannot have a set unless
  * `due` is not what we wrote: an account is registered at most a horizon ahead of its write, and firing does not lag
- * behind writes by another.  So it is passed over, and all accounts are written anew in case it is so.  (With `clock:
- * record` edges wait until a history is read, and so may lie anywhere in it.) */
+ * behind writes by another.  So it is passed over, and all accounts are written anew in case it is so.
+ *
+ * With `clock: record` edges wait until a history is read, and so may lie anywhere in it.  But `due` tells how late it
+ * is: whoever did those edges had read further, if only in another partition.  Who took it for earlier would register
+ * accounts behind them (due_edge()), where the log's time may never come. */
 void due_adopt(struct partition *p, const struct reply *own)
 {
         const struct lane *lane = p->lane;
@@ -131,6 +134,8 @@ void due_adopt(struct partition *p, const struct reply *own)
 
         p->due = p->due_stored = reply_within(due, TIME_SANE_MS, 0);
         p->quiet_from = p->quiet_to = 0;
+        if (lane->shared->conf->clock_record && RULE(DUE_TELLS_TIME))
+                lane_raise_record_clock(p->lane, p->due);
         if (lane->scoring->n_rings == 0 || lane->now_ms < most)
                 return;
         if (p->due == 0 && (due != NULL || p->own_lost)) {

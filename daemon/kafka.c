@@ -478,8 +478,14 @@ static void probe(struct kafka *kafka)
 
         if (reachable) {
                 const bool there = metadata->topics[0].err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+                const int n_partitions = metadata->topics[0].partition_cnt;
 
                 rd_kafka_metadata_destroy(metadata);
+                /* Also those that others are given: the log's time is in their own keys (clock: record). */
+                if (n_partitions > atomic_load_explicit(&kafka->shared.n_partitions, memory_order_relaxed) &&
+                    n_partitions <= PARTITIONS_MAX)
+                        atomic_store_explicit(&kafka->shared.n_partitions, n_partitions,
+                                              memory_order_relaxed);
                 atomic_store_explicit(&kafka->telemetry->condition[CONDITION_TOPIC], there,
                                       memory_order_relaxed);
                 /* When it is missed already: librdkafka may read the new one before we see that it is back. */

@@ -366,8 +366,6 @@ enum cloutd_err kafka_take_in(struct kafka *kafka, int n, struct errmsg *reterr)
         }
         prejoin_free(&more);
         kafka->n_partitions = n;
-        /* relaxed: the number is the whole message */
-        atomic_store_explicit(&kafka->shared.n_partitions, n, memory_order_relaxed);
         return CLOUTD_OK;
 }
 

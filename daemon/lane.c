@@ -139,6 +139,8 @@ void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms)
         while (known < now_ms && !atomic_compare_exchange_weak_explicit(
                                          clock, &known, now_ms, memory_order_relaxed, memory_order_relaxed))
                 ;
+        if (now_ms > lane->now_ms)
+                lane->now_ms = now_ms;
 }
 
 /* ---- orders ---- */

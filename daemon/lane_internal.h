@@ -447,6 +447,7 @@ struct partition *lane_partition(struct lane *lane, int32_t id);
 
 void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us);
 
+/* clock: record: it is @now_ms at least, for this lane at once and for the others with their next step. */
 void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms);
 
 void lane_random_text(const struct lane *lane, char ret_text[TOKEN_LEN + 1]);

@@ -109,7 +109,7 @@ struct lane_shared {
         struct settings settings; /* those of the start: each lane begins with them */
         uint64_t f_version;
         const uint32_t *sources;  /* of each partition: the number in _s<n>, given once in clout:sources */
-        _Atomic int n_partitions; /* of the topic; more may be added */
+        _Atomic int n_partitions; /* of the topic, whoever has them; more may be added */
         struct telemetry *telemetry;
         _Atomic bool sums; /* accounts have parts from several partitions (shared.c); once true, for good */
         _Atomic wall_ms_t record_now; /* clock: record: the highest record time known */

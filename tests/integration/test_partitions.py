@@ -4,10 +4,12 @@
 import pytest
 
 from harness import UNDER_SANITIZER, parts_of, seeds, wait_for
+from policies import DAY
 from stream import Flow, Stream
 
 SEED = seeds("CLOUTD_SEED", 1)[0]
 EVENTS = 2_000 if UNDER_SANITIZER else 10_000
+BEGIN_MS = 1_700_000_000_000
 
 
 class Scattered(Stream):
@@ -95,3 +97,20 @@ def test_partitions_that_are_added_under_traffic(new_world):
     for daemon in daemons:
         assert daemon.terminate() == 0, daemon.log_tail()
     world.check_positions()
+
+
+def test_time_passes_with_a_partition_that_another_daemon_was_given(new_world):
+    """clock: record: its owner alone reads it, and all have to hear how late it is."""
+    world = new_world(partitions=1)
+    daemons = [world.daemon(), world.daemon()]
+    for daemon in daemons:
+        daemon.wait_ready()
+    follow = {"type": "follow", "actor": "a", "target": "early"}
+    world.send(world.record(follow, BEGIN_MS))
+    world.wait_until_read()
+    world.add_partitions(2)
+    wait_for(lambda: any("partitions were added" in daemon.log() for daemon in daemons), what="it to be noticed")
+    world.send(world.record({**follow, "target": "late"}, BEGIN_MS + 2 * DAY)._replace(partition=1))
+    world.wait_until_right()
+    for daemon in daemons:
+        assert daemon.terminate() == 0, daemon.log_tail()

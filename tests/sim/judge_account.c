@@ -63,7 +63,7 @@ void judged_all(const struct world *world, int account, struct story_score *sum)
         for (int p = 0; p < world->n_partitions; p++) {
                 struct story_score part;
 
-                judged(world, account, p, world->n_log[p], world->wall_ms, &part);
+                judged(world, account, p, world->n_log[p], world_now(world), &part);
                 add_score(sum, &part);
         }
 }
@@ -174,6 +174,17 @@ static void check_forward(struct world *world, struct seen *before, int account,
         before->part[account][p].anew = false;
 }
 
+/* It stands in the due set of its next change, or of one before.  (By the machine's clock in one a little behind, where
+ * the next owner's clock is: time comes there too.  The log's may stand still before.) */
+static void check_due(struct world *world, int account, int p, const struct state *state)
+{
+        if (world->profile->recorded && state->next != 0 && (state->reg == 0 || state->reg > state->next))
+                world_fail(world,
+                           "due: account %d changes at %" PRId64
+                           " in partition %d, and is registered at %" PRId64,
+                           account, state->next, p, state->reg);
+}
+
 /* One source's part of an account, with its own position and nothing but its own log; adds what it must show to @sum. */
 static bool check_part(struct world *world, struct server *server, int account, int p, const struct key *key,
                        struct story_score *score)
@@ -194,6 +205,7 @@ static bool check_part(struct world *world, struct server *server, int account, 
                                    "left: account %d left by offset %" PRId64 " and low %" PRId64
                                    " of partition %d, and has a part",
                                    account, state.pos, low, p);
+                check_due(world, account, p, &state);
                 check_forward(world, before, account, p, &state);
                 return true;
         }
@@ -204,7 +216,7 @@ static bool check_part(struct world *world, struct server *server, int account, 
         entry = key_item(gone, (const char *)salted[account], SALTED_LEN);
         if (entry != NULL && strtoll(entry->value.at, NULL, 10) + 1 > end)
                 end = strtoll(entry->value.at, NULL, 10) + 1;
-        judged(world, account, p, end, world->wall_ms, score);
+        judged(world, account, p, end, world_now(world), score);
         if (score->left != is_out)
                 world_fail(world,
                            "left: account %d %s by offset %" PRId64 " of partition %d, Redis says otherwise",

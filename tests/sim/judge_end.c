@@ -111,7 +111,7 @@ void judge_end(struct world *world, const char *when)
                         world_fail(world, "nothing: %s, account %d came back or never was, and has a hash",
                                    when, a);
                 compare(world, key, a, &score, when);
-                if (key_integer(key, "next", INT64_MAX) <= world->wall_ms)
+                if (key_integer(key, "next", INT64_MAX) <= world_now(world))
                         world_fail(world, "next: %s, of account %d it has passed", when, a);
         }
         if (world->conf->boards_size > 0) {

@@ -152,6 +152,15 @@ static void prejoin(struct node *node)
                 server_do(server, "set clout:mode shared");
         mode = server_key(server, "clout:mode", 10);
         node->shared.sums = mode != NULL && mode->value.at[0] == 's';
+        node->shared.record_now = 0;
+        for (int p = 0; p < node->world->n_partitions; p++) {
+                char name[32];
+                const int len = snprintf(name, sizeof name, "clout:own:t:%d", p);
+                const int64_t now = key_integer(server_key(server, name, (size_t)len), "now", 0);
+
+                if (now > node->shared.record_now)
+                        node->shared.record_now = now;
+        }
 }
 
 void node_start(struct node *node)
@@ -176,7 +185,6 @@ void node_start(struct node *node)
         node->shared.sources = sources;
         node->shared.n_partitions = world->n_partitions;
         node->shared.telemetry = node->telemetry;
-        node->shared.record_now = 0;
         for (int p = 0; p < PARTITIONS; p++)
                 node->telemetry->partitions[p].low = -1;
         prejoin(node);

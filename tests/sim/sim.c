@@ -119,13 +119,14 @@ static void show(uint64_t seed, bool trace, bool with_shrink)
         n = shrink(&profile, deeds, n, failure);
         printf("the shortest schedule found that fails so: %d nodes, %d partitions, %d accounts, %d windows, "
                "boards of "
-               "%" PRId64 ", memory of %" PRId64 "%s%s\n",
+               "%" PRId64 ", memory of %" PRId64 "%s%s%s\n",
                profile.n_nodes, profile.n_partitions, profile.n_accounts, profile.layout, profile.boards,
                profile.memory,
                profile.known    ? ", known not to be keyed"
                : profile.spread ? ", not keyed"
                                 : "",
-               profile.past ? ", all of them cold at the start" : "");
+               profile.past ? ", all of them cold at the start" : "",
+               profile.recorded ? ", clock: record" : "");
         for (int i = 0; i < n; i++) {
                 char text[200];
 

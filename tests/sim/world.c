@@ -41,6 +41,18 @@ int64_t world_edge_in(const struct world *world, int account)
         return bucket_ms - (world->wall_ms + shift_ms) % bucket_ms;
 }
 
+wall_ms_t world_now(const struct world *world)
+{
+        wall_ms_t now = 0;
+
+        if (!world->profile->recorded)
+                return world->wall_ms;
+        for (int p = 0; p < world->n_partitions; p++) /* what is written later is of later */
+                if (world->n_log[p] > 0 && world->log[p][world->n_log[p] - 1].story.record_ms > now)
+                        now = world->log[p][world->n_log[p] - 1].story.record_ms;
+        return now;
+}
+
 void world_pass(struct world *world, int64_t ms)
 {
         world->wall_ms += ms;
@@ -93,6 +105,13 @@ static void explain(const struct world *world, char *buf, size_t size)
         }
 }
 
+static void feed_all(struct world *world, struct node *node)
+{
+        for (int p = 0; p < world->n_partitions; p++)
+                if (node->view[p] == VIEW_ASSIGNED)
+                        node_feed(node, p, 64);
+}
+
 static void settle(struct world *world, const char *when)
 {
         const mono_us_t begin = world->mono_us;
@@ -106,9 +125,7 @@ static void settle(struct world *world, const char *when)
                 for (int n = 0; n < world->profile->n_nodes; n++) {
                         struct node *node = &world->nodes[n];
 
-                        for (int p = 0; p < world->n_partitions; p++)
-                                if (node->view[p] == VIEW_ASSIGNED)
-                                        node_feed(node, p, 64);
+                        feed_all(world, node);
                         node_letters(node);
                         node_step(node);
                         node_deliver(node);
@@ -199,6 +216,17 @@ static void crash_all(struct world *world)
                 node_hears(world, &world->nodes[n]);
 }
 
+/* With `clock: record` nothing is later before the log says so: in one partition, and the others have to hear of it. */
+static void somebody_is_late(struct world *world)
+{
+        const int account = (int)(mix(world->profile->seed + 4) % (uint64_t)world->profile->n_accounts);
+        const struct story_event event = {
+                .kind = STORY_FOLLOW, .account = account, .ts_ms = world->wall_ms - 6 * HOUR_MS};
+
+        if (world->profile->recorded)
+                topic_append(world, account_partition(world, account), &event, 1, false);
+}
+
 static void finish(struct world *world)
 {
         mend_all(world);
@@ -207,9 +235,11 @@ static void finish(struct world *world)
         crash_all(world); /* nobody is in memory */
         settle(world, "started again");
         world_pass(world, (wall_ms_t)(mix(world->profile->seed) % (uint64_t)(3 * HOUR_MS)));
+        somebody_is_late(world);
         /* and dies once more while edges fire */
         for (uint64_t i = mix(world->profile->seed + 2) % 24; i > 0; i--)
                 for (int n = 0; n < world->profile->n_nodes; n++) {
+                        feed_all(world, &world->nodes[n]);
                         node_step(&world->nodes[n]);
                         node_deliver(&world->nodes[n]);
                         world_pass(world, 1);
@@ -218,6 +248,7 @@ static void finish(struct world *world)
         settle(world, "hours later");
         judge_end(world, "hours later");
         world_pass(world, 5 * HOUR_MS);
+        somebody_is_late(world);
         settle(world, "a day later");
         judge_end(world, "a day later");
 }
@@ -228,6 +259,7 @@ static void begin(struct world *world, const struct profile *profile)
 {
         world->profile = profile;
         world->conf->flush_interval_ms = profile->hasty ? 50 : 1000;
+        world->conf->clock_record = profile->recorded;
         world->wall_ms = START_MS + (wall_ms_t)(mix(profile->seed ^ 1) % (uint64_t)HOUR_MS);
         world->mono_us = 1000000;
         world->primary = 0;
@@ -295,6 +327,8 @@ static void collect(struct world *world)
                     {LANE_EVICTIONS, HIT_EVICTED},         {LANE_LOADS, HIT_LOADED},
                     {LANE_FOREIGN, HIT_BOARD_ANEW},        {LANE_FIRED, HIT_FIRED}};
 
+        if (world->profile->recorded)
+                world_hit(world, HIT_RECORDED);
         for (int s = 0; s < 2; s++)
                 if (world->servers[s]->n_refused > 0)
                         world_hit(world, HIT_SPOILED);

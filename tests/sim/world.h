@@ -103,6 +103,7 @@ struct deed {
         X(FIRED, "edge fired")                                                 \
         X(SWEPT, "sweep over the accounts")                                    \
         X(CLOCK, "clocks differ")                                              \
+        X(RECORDED, "time is the log's (clock: record)")                       \
         X(ERRORS, "EXEC refused by an error")                                  \
         X(SPOILED, "command refused by a key of another type")                 \
         X(BOARD_ANEW, "board of another type deleted, and built again")        \
@@ -131,17 +132,18 @@ struct profile {
         uint64_t seed;
         int n_nodes, n_partitions, n_accounts, layout;
         int64_t boards, memory;
-        bool leavers; /* people come and go */
-        bool spread;  /* the topic is not keyed: an account is fed from every partition */
-        bool known;   /* and the daemons are told so */
-        bool past;    /* everybody was there before, then the boards were switched on */
-        bool skewed;  /* clocks differ from the first moment on */
-        bool edgy;    /* what moves time leads to just about the moment at which a score falls */
-        bool fickle;  /* what was said is taken back at once */
-        bool twice;   /* a fault seldom comes alone */
-        bool hasty;   /* little time passes between two deeds, and between two cuts */
-        bool parted;  /* the end of a pipeline often waits while others go on */
-        int stretch;  /* of 64 deeds, how many go on with the same node */
+        bool leavers;  /* people come and go */
+        bool spread;   /* the topic is not keyed: an account is fed from every partition */
+        bool known;    /* and the daemons are told so */
+        bool past;     /* everybody was there before, then the boards were switched on */
+        bool skewed;   /* clocks differ from the first moment on */
+        bool edgy;     /* what moves time leads to just about the moment at which a score falls */
+        bool fickle;   /* what was said is taken back at once */
+        bool twice;    /* a fault seldom comes alone */
+        bool hasty;    /* little time passes between two deeds, and between two cuts */
+        bool parted;   /* the end of a pipeline often waits while others go on */
+        bool recorded; /* clock: record: time is the log's */
+        int stretch;   /* of 64 deeds, how many go on with the same node */
         uint8_t weight[N_DEEDS];
         int n_deeds;
 };
@@ -243,6 +245,7 @@ void world_init(struct world *world); /* once a process */
 void world_run(struct world *world, const struct profile *profile, const struct deed *deeds, int n_deeds);
 void world_pass(struct world *world, int64_t ms);              /* time passes */
 int64_t world_edge_in(const struct world *world, int account); /* ms until its next bucket begins */
+wall_ms_t world_now(const struct world *world);                /* by the clock that scores go by */
 _Noreturn void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void world_say(const struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern struct world *world_running;

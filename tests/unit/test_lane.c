@@ -778,6 +778,37 @@ Test(lane, with_the_clock_of_the_records_time_moves_with_the_log)
         cr_expect_eq(rig_own(rig, 0, "now") > RIG_START_MS, true);
 }
 
+Test(lane, with_the_clock_of_the_records_who_claims_learns_from_due_how_late_it_is)
+{
+        char name[ACCOUNT_ID_MAX + 1];
+
+        rig_configure(rig, RIG_CONF "clock: record\nboards: {size: 0}\n", 10);
+        rig_count(rig, 0);
+        rig->wall_ms += 5 * RIG_HOUR_MS;
+        rig_count(rig, 1);
+        /* It has read both when it writes, and has done the edges up to then; but not this account. */
+        freeReplyObject(rig_redis(rig, "SET clout:a:%s in-the-way", rig_name(0, name)));
+        x = started();
+        for (int i = 0; i < 100 && rig_own(rig, 0, "due") <= 0; i++) {
+                daemon_feed(x, 1);
+                daemon_step(x);
+        }
+        cr_assert_eq(rig_own(rig, 0, "due"), RIG_START_MS + 5 * RIG_HOUR_MS);
+        cr_assert_eq(rig_own(rig, 1, "now"), 0, "how far the other partition was read is not told yet");
+        x = daemon_crash(x);
+        freeReplyObject(rig_redis(rig, "DEL clout:a:%s", rig_name(0, name)));
+        x = daemon_new(rig);
+        daemon_order(x, ORDER_ASSIGN, 0, 0);
+        for (int i = 0; i < 300; i++) {
+                daemon_feed(x, 1);
+                daemon_step(x);
+        }
+        cr_assert_eq(rig_own(rig, 0, "low"), 1);
+        daemon_order(x, ORDER_ASSIGN, 1, 0);
+        daemon_settle(x, "the other one's is read too");
+        rig_compare(rig, "the other one's is read too");
+}
+
 Test(lane, until_end_is_reached_though_the_records_before_it_are_control_records)
 {
         count_all(1);
