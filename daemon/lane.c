@@ -413,6 +413,13 @@ static int64_t next_call_us(const struct lane *lane)
         return lane->stopping || lane->link->state == LINK_CONNECTING ? sooner(wait, SOON_US) : wait;
 }
 
+/* What Redis has of it is not known yet, and to be committed. */
+static bool claims(const struct partition *p)
+{
+        return (p->phase == PARTITION_UNCLAIMED || p->phase == PARTITION_CLAIMING) &&
+               p->lane->link->state == LINK_UP;
+}
+
 static void stop_step(struct lane *lane)
 {
         bool saved = true;
@@ -420,11 +427,9 @@ static void stop_step(struct lane *lane)
         if (!lane->stopping || lane->stop_answered)
                 return;
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
-                if (!partition_writes(p))
-                        continue;
-                if (p->next > p->done)
+                if (partition_writes(p) && p->next > p->done)
                         partition_waits(p);
-                saved = saved && partition_saved(p);
+                saved = saved && (partition_writes(p) ? partition_saved(p) : !claims(p));
         }
         if (!saved && lane->now_us < lane->stop_deadline_us)
                 return;

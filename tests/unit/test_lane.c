@@ -278,6 +278,27 @@ Test(lane, a_stop_brings_everything_to_redis)
         rig_compare(rig, "stopped");
 }
 
+Test(lane, a_stop_waits_for_a_claim_so_that_what_redis_has_can_be_committed)
+{
+        count_all(4);
+        x = started();
+        daemon_settle(x, "before");
+        x = daemon_crash(x);
+        for (int moment = 0; moment < 20; moment++) {
+                x = daemon_new(rig);
+                daemon_step(x); /* it connects */
+                daemon_assign(x);
+                daemon_steps(x, moment);
+                lane_order(x->lane, &(struct order){ORDER_STOP, 0, 0}, rig->mono_us);
+                for (int i = 0; i < 900 && x->answers[0][ANSWER_STOPPED] == 0; i++)
+                        daemon_step(x);
+                for (int p = 0; p < RIG_PARTITIONS; p++)
+                        cr_expect_eq(x->answers[p][ANSWER_CLAIMED], 1, "partition %d, stopped after %d steps",
+                                     p, moment);
+                x = daemon_crash(x);
+        }
+}
+
 /* ---- connection ---- */
 
 Test(lane, a_refused_exec_puts_everything_back)
