@@ -11,6 +11,9 @@
  * Why not a library's parser: those that we know of build a tree that nobody needs, and do not say what we
  * have to tell apart: a lone surrogate in a field from one in a key, or the integer -0 from 0.
  *
+ * An object ends with '}', or it is none; so that is looked at first, and then no search for what comes next
+ * outside of values needs to mind the end of the line.
+ *
  * Nested values are followed without recursion.  A level needs one bit: is it an object or an array?  The
  * bits lie in address space reserved for the deepest line there can be (half of its bytes open a level, half
  * close it); only pages that a line really gets to become memory, one for each 32,768 levels. */
@@ -19,10 +22,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* Kafka counts the bytes of a message in 31 bits. */
-#define LINE_MAX_BYTES INT32_MAX
-#define NESTING_MAX    ((size_t)1 << 30)
-#define NESTING_BYTES  (NESTING_MAX / 8)
+#define NESTING_MAX   ((size_t)1 << 30)
+#define NESTING_BYTES (NESTING_MAX / 8)
 
 const char *reject_text(enum reject reason)
 {
@@ -59,17 +60,98 @@ struct decoder *decoder_free(struct decoder *decoder)
         return NULL;
 }
 
+/* --- bounded reads: what decode_internal.h leaves to us --- */
+
+static inline bool stops(char c, enum run run)
+{
+        const unsigned char byte = (unsigned char)c;
+
+        return byte == '"' || byte == '\\' || byte < 0x20 || (run == RUN_ID && byte >= 0x7f);
+}
+
+const char *run_end_far(struct line line, const char *p, enum run run)
+{
+        if (line.end - line.start < CHUNK) {
+                while (p < line.end && !stops(*p, run))
+                        p++;
+                return p;
+        }
+        const char *const last = line.end - CHUNK;
+        for (; p <= last; p += CHUNK) {
+                const chunk_mask mask = chunk_stops(p, run);
+                if (mask != 0)
+                        return p + chunk_first(mask);
+        }
+        if (p == line.end)
+                return p;
+        const chunk_mask mask = chunk_stops(last, run) >> (p - last) * CHUNK_BITS;
+        return mask != 0 ? p + chunk_first(mask) : line.end;
+}
+
+/* Eight bytes from @p, the first one lowest; zeros stand for what lies past the end. */
+static inline uint64_t load8(const struct line *line, const char *p)
+{
+        const size_t left = (size_t)(line->end - p);
+        uint64_t word = 0;
+
+        if (left >= 8) {
+                memcpy(&word, p, 8);
+                return le64toh(word);
+        }
+        if (left == 0)
+                return 0;
+        if (line->end - line->start >= 8) {
+                memcpy(&word, line->end - 8, 8);
+                return le64toh(word) >> (8 * (8 - left));
+        }
+        for (size_t i = 0; i < left; i++)
+                word |= (uint64_t)(unsigned char)p[i] << (8 * i);
+        return word;
+}
+
+size_t scan_digits_far(struct line line, const char *p, uint64_t *ret_number)
+{
+        static const uint32_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+        uint64_t number = 0;
+        size_t n = 0;
+
+        for (;;) {
+                uint64_t word = load8(&line, p + n);
+                /* High bit of a byte: above '9' or below '0'.  Exact up to the first such byte. */
+                const uint64_t other =
+                        ((word + UINT64_C(0x4646464646464646)) | (word - UINT64_C(0x3030303030303030))) &
+                        UINT64_C(0x8080808080808080);
+                const unsigned k = other == 0 ? 8 : (unsigned)__builtin_ctzll(other) / 8;
+
+                if (k == 0)
+                        break;
+                /* Last digit on top, zeros below; then pairs, fours, eight. */
+                word = (word << (8 * (8 - k))) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+                word = (word * 10 + (word >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
+                word = (word * 100 + (word >> 16)) & UINT64_C(0x0000ffff0000ffff);
+                word = (word * 10000 + (word >> 32)) & UINT64_C(0x00000000ffffffff);
+                number = number * powers[k] + word;
+                n += k;
+                if (k < 8)
+                        break;
+        }
+        *ret_number = number;
+        return n;
+}
+
 /* --- look --- */
 
 static bool line_is_plain(const struct line *line)
 {
         const char *p = line->start;
-        uint64_t beyond = 0;
 
-        for (; line->end - p >= CHUNK; p += CHUNK)
-                beyond |= chunk_beyond(p);
-        if (line->end - line->start >= CHUNK)
-                return (beyond | chunk_beyond(line->end - CHUNK)) == 0;
+        if (line->end - p >= CHUNK) {
+                const char *const last = line->end - CHUNK;
+                chunk beyond = chunk_beyond(last);
+                for (; p < last; p += CHUNK)
+                        beyond |= chunk_beyond(p);
+                return chunk_is_ascii(beyond);
+        }
         while (p < line->end && (unsigned char)*p < 0x7f)
                 p++;
         return p == line->end;
@@ -89,7 +171,7 @@ static bool line_is_utf8(const struct line *line)
 
                 if (*p < 0x80) {
                         p++;
-                        while (end - p >= CHUNK && chunk_is_ascii((const char *)p))
+                        while (end - p >= CHUNK && chunk_is_ascii(chunk_load((const char *)p)))
                                 p += CHUNK;
                         continue;
                 }
@@ -165,23 +247,29 @@ static const char *escape_end(const struct line *line, const char *p)
         }
 }
 
-/* @p is behind the opening quote.  Returns where the closing one is, NULL if the string is not valid. */
-static inline const char *string_end(const struct line *line, const char *p, bool *ret_escaped)
+/* string_end() from where the first run ended. */
+static __attribute__((noinline)) const char *string_end_escaped(const struct line *line, const char *p,
+                                                                enum value_kind *ret_kind)
 {
-        *ret_escaped = false;
-        for (;;) {
-                p = run_end(line, p, RUN_STRING);
+        for (;; p = run_end(*line, p, RUN_STRING)) {
                 if (p == line->end)
                         return NULL;
                 if (*p == '"')
                         return p;
-                if (*p != '\\')
-                        return NULL;
-                p = escape_end(line, p);
+                p = *p == '\\' ? escape_end(line, p) : NULL;
                 if (p == NULL)
                         return NULL;
-                *ret_escaped = true;
+                *ret_kind = VALUE_ESCAPED;
         }
+}
+
+/* @p is behind the opening quote.  Returns where the closing one is, NULL if the string is not valid. */
+static inline const char *string_end(const struct line *line, const char *p, enum value_kind *ret_kind)
+{
+        const char *const end = run_end(*line, p, RUN_STRING);
+
+        *ret_kind = VALUE_STRING;
+        return end < line->end && *end == '"' ? end : string_end_escaped(line, end, ret_kind);
 }
 
 static inline const char *number_end(const struct line *line, const char *p, struct value *ret_value)
@@ -190,13 +278,13 @@ static inline const char *number_end(const struct line *line, const char *p, str
         size_t n;
 
         p += *p == '-';
-        n = scan_digits(line, p, &ret_value->number);
+        n = scan_digits(*line, p, &ret_value->number);
         if (n == 0 || (n > 1 && *p == '0'))
                 return NULL;
         p += n;
         ret_value->kind = VALUE_INTEGER;
         if (p < line->end && *p == '.') {
-                n = scan_digits(line, ++p, &unused);
+                n = scan_digits(*line, ++p, &unused);
                 if (n == 0)
                         return NULL;
                 p += n;
@@ -205,7 +293,7 @@ static inline const char *number_end(const struct line *line, const char *p, str
         if (p < line->end && (*p == 'e' || *p == 'E')) {
                 p++;
                 p += p < line->end && (*p == '+' || *p == '-');
-                n = scan_digits(line, p, &unused);
+                n = scan_digits(*line, p, &unused);
                 if (n == 0)
                         return NULL;
                 p += n;
@@ -219,25 +307,25 @@ static inline const char *word_end(const struct line *line, const char *p, const
         return (size_t)(line->end - p) >= len && memcmp(p, word, len) == 0 ? p + len : NULL;
 }
 
-static inline __attribute__((always_inline)) const char *scan_scalar_inline(const struct line *line,
-                                                                            const char *p,
-                                                                            struct value *ret_value)
+static inline const char *scan_string(const struct line *line, const char *p, struct value *ret_value)
+{
+        const char *const end = string_end(line, p + 1, &ret_value->kind);
+
+        if (end == NULL)
+                return NULL;
+        ret_value->start = p + 1;
+        ret_value->len = (uint32_t)(end - p - 1);
+        return end + 1;
+}
+
+const char *scan_scalar(const struct line *line, const char *p, struct value *ret_value)
 {
         const char *end;
-        bool escaped;
 
         if (p == line->end)
                 return NULL;
-        ret_value->start = p;
         switch (*p) {
-        case '"':
-                end = string_end(line, p + 1, &escaped);
-                if (end == NULL)
-                        return NULL;
-                ret_value->start = p + 1;
-                ret_value->len = (uint32_t)(end - p - 1);
-                ret_value->kind = escaped ? VALUE_ESCAPED : VALUE_STRING;
-                return end + 1;
+        case '"': return scan_string(line, p, ret_value);
         case 't':
                 end = word_end(line, p, "true", 4);
                 ret_value->kind = VALUE_TRUE;
@@ -252,30 +340,21 @@ static inline __attribute__((always_inline)) const char *scan_scalar_inline(cons
                 break;
         default: end = number_end(line, p, ret_value); break;
         }
+        ret_value->start = p;
         ret_value->len = end == NULL ? 0 : (uint32_t)(end - p);
         return end;
 }
 
-const char *scan_scalar(const struct line *line, const char *p, struct value *ret_value)
-{
-        return scan_scalar_inline(line, p, ret_value);
-}
-
 /* A key, its colon and the space around them.  Returns the first byte of the value. */
-static inline const char *scan_key(const struct line *line, const char *p, struct value *ret_key)
+static const char *scan_key(const struct line *line, const char *p, struct value *ret_key)
 {
-        bool escaped;
-
         p = skip_space(line, p);
         if (peek(line, p) != '"')
                 return NULL;
-        const char *end = string_end(line, p + 1, &escaped);
-        if (end == NULL)
+        p = scan_string(line, p, ret_key);
+        if (p == NULL)
                 return NULL;
-        ret_key->start = p + 1;
-        ret_key->len = (uint32_t)(end - p - 1);
-        ret_key->kind = escaped ? VALUE_ESCAPED : VALUE_STRING;
-        p = skip_space(line, end + 1);
+        p = skip_space(line, p);
         if (peek(line, p) != ':')
                 return NULL;
         return skip_space(line, p + 1);
@@ -450,44 +529,76 @@ static inline enum field key_field(const struct line *line, const struct value *
         return same ? (enum field)keys[hash].field : FIELD_IGNORED;
 }
 
+/* skip_space() where another byte is known to follow. */
+static inline const char *skip_space_before(const char *p)
+{
+        while (is_space(*p))
+                p++;
+        return p;
+}
+
+/* Whether [line->start, line->end) is an object.  It ends with '}' and no space; so outside of values no byte needs to be
+ * compared with the end: whatever is looked for, the search ends there. */
+static bool scan_object(struct decoder *decoder, const struct line *line, struct value *values,
+                        struct outline *outline)
+{
+        const char *p = skip_space_before(line->start + 1);
+
+        if (*p == '}')
+                return p + 1 == line->end;
+        for (;;) {
+                struct value key;
+
+                if (*p != '"')
+                        return false;
+                p = scan_string(line, p, &key);
+                if (p == NULL)
+                        return false;
+                p = skip_space_before(p);
+                if (*p != ':')
+                        return false;
+                p = skip_space_before(p + 1);
+
+                const enum field field = key_field(line, &key);
+                struct value *const value = &values[field];
+                if (*p == '"') {
+                        p = scan_string(line, p, value);
+                } else if (*p == '{' || *p == '[') {
+                        *value = (struct value){.start = p, .kind = VALUE_NESTED};
+                        p = scan_nested(decoder, line, p);
+                } else {
+                        p = scan_scalar(line, p, value);
+                }
+                if (p == NULL || p == line->end)
+                        return false;
+                if (outline != NULL && outline->n_members++ < SLOTS_MAX) {
+                        outline->members[outline->n_members - 1].value = *value;
+                        outline->members[outline->n_members - 1].field = field;
+                }
+                p = skip_space_before(p);
+                if (*p == '}')
+                        return p + 1 == line->end;
+                if (*p != ',')
+                        return false;
+                p = skip_space_before(p + 1);
+        }
+}
+
 /* The whole line: @values of the fields that we use, and why it is no object if it is none. */
 static enum reject scan_line(struct decoder *decoder, const struct line *line, struct value *values,
                              struct outline *outline)
 {
-        const char *p = skip_space(line, line->start);
+        const char *const start = skip_space(line, line->start);
 
-        if (p == line->end || *p != '{') {
-                p = scan_nested(decoder, line, p);
-                return p != NULL && skip_space(line, p) == line->end ? REJECT_NOT_OBJECT : REJECT_JSON;
+        if (start == line->end || *start != '{') {
+                const char *const end = scan_nested(decoder, line, start);
+                return end != NULL && skip_space(line, end) == line->end ? REJECT_NOT_OBJECT : REJECT_JSON;
         }
-        p = skip_space(line, p + 1);
-        if (p < line->end && *p == '}')
-                return skip_space(line, p + 1) == line->end ? REJECT_NONE : REJECT_JSON;
-        for (;;) {
-                struct value key;
-
-                p = scan_key(line, p, &key);
-                if (p == NULL)
-                        return REJECT_JSON;
-                const enum field field = key_field(line, &key);
-                const char *end = scan_scalar_inline(line, p, &values[field]);
-                if (end == NULL && (peek(line, p) == '{' || peek(line, p) == '[')) {
-                        values[field] = (struct value){.start = p, .kind = VALUE_NESTED};
-                        end = scan_nested(decoder, line, p);
-                }
-                if (end == NULL)
-                        return REJECT_JSON;
-                if (outline != NULL && outline->n_members++ < SLOTS_MAX) {
-                        outline->members[outline->n_members - 1].value = values[field];
-                        outline->members[outline->n_members - 1].field = field;
-                }
-                p = skip_space(line, end);
-                if (peek(line, p) == '}')
-                        return skip_space(line, p + 1) == line->end ? REJECT_NONE : REJECT_JSON;
-                if (peek(line, p) != ',')
-                        return REJECT_JSON;
-                p++;
-        }
+        struct line object = {start, line->end};
+        while (is_space(object.end[-1]))
+                object.end--;
+        return object.end[-1] == '}' && scan_object(decoder, &object, values, outline) ? REJECT_NONE
+                                                                                       : REJECT_JSON;
 }
 
 /* --- evaluate --- */
@@ -512,21 +623,21 @@ static enum reject evaluate_type(const struct value *value, char *scratch, const
         return len == 0 ? REJECT_BAD_TYPE : REJECT_NONE;
 }
 
-static enum reject evaluate_id(const struct value *value, bool plain, char *scratch, enum reject missing,
-                               enum reject bad, const char **ret_id, uint16_t *ret_len)
+/* What evaluate_id() makes of all but an integer, or a string of plain bytes. */
+static __attribute__((noinline)) enum reject evaluate_odd_id(const struct value *value, char *scratch,
+                                                             enum reject missing, enum reject bad,
+                                                             const char **ret_id, size_t *ret_len)
 {
-        size_t len = value->len;
+        size_t len;
 
         switch (value->kind) {
         case VALUE_ABSENT:
         case VALUE_NULL: return missing;
-        case VALUE_INTEGER: *ret_id = value->start; break;
         case VALUE_STRING:
-                /* Of what ids exclude, JSON lets only DEL through, and a plain line has none. */
-                if (!plain && memchr(value->start, 0x7f, len) != NULL)
-                        return bad;
+                /* Of what ids exclude, JSON lets only DEL through. */
                 *ret_id = value->start;
-                break;
+                *ret_len = value->len;
+                return memchr(value->start, 0x7f, value->len) != NULL ? bad : REJECT_NONE;
         case VALUE_ESCAPED:
                 if (!unescape(value, scratch, ACCOUNT_ID_MAX, &len))
                         return REJECT_UTF8;
@@ -534,15 +645,32 @@ static enum reject evaluate_id(const struct value *value, bool plain, char *scra
                         if ((unsigned char)scratch[i] < 0x20 || scratch[i] == 0x7f)
                                 return bad;
                 *ret_id = scratch;
-                break;
+                *ret_len = len;
+                return REJECT_NONE;
         default: return bad;
         }
+}
+
+static inline enum reject evaluate_id(const struct value *value, bool plain, char *scratch,
+                                      enum reject missing, enum reject bad, const char **ret_id,
+                                      uint16_t *ret_len)
+{
+        const char *id = value->start;
+        size_t len = value->len;
+
+        if (value->kind != VALUE_INTEGER && (value->kind != VALUE_STRING || !plain)) {
+                const enum reject reason = evaluate_odd_id(value, scratch, missing, bad, &id, &len);
+                if (reason != REJECT_NONE)
+                        return reason;
+        }
+        *ret_id = id;
         *ret_len = (uint16_t)len;
         return len == 0 || len > ACCOUNT_ID_MAX ? bad : REJECT_NONE;
 }
 
-/* 0..2^63-1 in plain digits, in quotes or not; null is absent. */
-static enum reject evaluate_number(const struct value *value, enum reject bad, int64_t *ret_number)
+/* What evaluate_number() makes of all but an integer. */
+static __attribute__((noinline)) enum reject evaluate_odd_number(const struct value *value, enum reject bad,
+                                                                 int64_t *ret_number)
 {
         struct line digits;
         size_t len = value->len;
@@ -552,11 +680,6 @@ static enum reject evaluate_number(const struct value *value, enum reject bad, i
         switch (value->kind) {
         case VALUE_ABSENT:
         case VALUE_NULL: *ret_number = -1; return REJECT_NONE;
-        case VALUE_INTEGER:
-                if (len > 19 || value->number > INT64_MAX || *value->start == '-')
-                        return bad;
-                *ret_number = (int64_t)value->number;
-                return REJECT_NONE;
         case VALUE_STRING: digits.start = value->start; break;
         case VALUE_ESCAPED:
                 if (!unescape(value, decoded, sizeof decoded, &len))
@@ -568,10 +691,21 @@ static enum reject evaluate_number(const struct value *value, enum reject bad, i
         default: return bad;
         }
         digits.end = digits.start + len;
-        if (len == 0 || len > 19 || scan_digits(&digits, digits.start, &number) != len ||
-            number > INT64_MAX || (len > 1 && *digits.start == '0'))
+        if (len == 0 || len > 19 || scan_digits(digits, digits.start, &number) != len || number > INT64_MAX ||
+            (len > 1 && *digits.start == '0'))
                 return bad;
         *ret_number = (int64_t)number;
+        return REJECT_NONE;
+}
+
+/* 0..2^63-1 in plain digits, in quotes or not; null is absent. */
+static inline enum reject evaluate_number(const struct value *value, enum reject bad, int64_t *ret_number)
+{
+        if (value->kind != VALUE_INTEGER)
+                return evaluate_odd_number(value, bad, ret_number);
+        if (value->len > 19 || value->number > INT64_MAX || *value->start == '-')
+                return bad;
+        *ret_number = (int64_t)value->number;
         return REJECT_NONE;
 }
 
@@ -620,10 +754,10 @@ static enum reject evaluate(const struct value *values, bool plain, struct scrat
         return reason;
 }
 
-/* --- the two entries --- */
+/* --- all of it --- */
 
-static enum reject decode_complete(struct decoder *decoder, unsigned slot, const struct line *line,
-                                   struct outline *outline, struct event *ret_event)
+enum reject decode_complete(struct decoder *decoder, unsigned slot, const struct line *line,
+                            struct outline *outline, struct event *ret_event)
 {
         struct value values[FIELD_COUNT];
         const bool plain = line_is_plain(line);
@@ -644,26 +778,4 @@ enum reject decode_event_complete(struct decoder *decoder, unsigned slot, const 
 
         CHECK(slot < decoder->n_slots && len <= LINE_MAX_BYTES);
         return decode_complete(decoder, slot, &whole, NULL, ret_event);
-}
-
-enum reject decode_event(struct decoder *decoder, unsigned slot, const char *line, size_t len,
-                         struct event *ret_event)
-{
-        const struct line whole = {line, line + len};
-        struct template *template = &decoder->template;
-
-        CHECK(slot < decoder->n_slots && len <= LINE_MAX_BYTES);
-        if (template->n_slots != 0 && template_match(template, &whole, ret_event)) {
-                template_matched(template);
-                return REJECT_NONE;
-        }
-        if (!template_wants_outline(template))
-                return decode_complete(decoder, slot, &whole, NULL, ret_event);
-
-        struct outline outline = {.n_members = 0};
-        const enum reject reason = decode_complete(decoder, slot, &whole, &outline, ret_event);
-        if (reason != REJECT_NONE || ret_event->kind != EVENT_INTERACTION)
-                outline.n_members = 0; /* no example to follow */
-        template_learn(template, &whole, &outline);
-        return reason;
 }

@@ -32,10 +32,15 @@ enum field {
         FIELD_COUNT
 };
 
+/* Kafka counts the bytes of a message in 31 bits. */
+#define LINE_MAX_BYTES INT32_MAX
+
 struct line {
         const char *start;
         const char *end;
 };
+
+#define CHUNK_MAX 16 /* of all machines: see "bounded reads" */
 
 enum value_kind {
         VALUE_ABSENT,
@@ -70,26 +75,25 @@ struct outline {
 /* See decode_fast.c. */
 #define LITERAL_MAX 64
 struct literal {
-        char bytes[LITERAL_MAX];
-        uint16_t padding; /* a bit for each of the first 16 bytes that is not the literal's */
-        uint8_t room;     /* len, but 16 at least */
-        uint8_t len;
+        /* CHUNK_MAX zero bytes, then the text, then zeros: a chunk that begins before it can be loaded, too. */
+        _Alignas(CHUNK_MAX) char bytes[CHUNK_MAX + LITERAL_MAX];
+        uint32_t first; /* a bit for each of its first CHUNK_MAX bytes */
+        uint32_t len;
 };
 
 struct slot {
         struct literal before; /* from the end of the value before up to this one */
-        uint8_t kind;          /* enum slot_kind */
-        uint8_t field;
+        uint32_t kind;         /* enum slot_kind */
+        uint32_t field;
 };
 
 struct template
 {
-        size_t n_slots; /* 0: none learnt */
-        struct slot slots[SLOTS_MAX];
-        struct literal tail; /* from the last value to the end of the line */
-        int credit;          /* of the present template: lines that matched against lines that did not */
-        unsigned wait;       /* lines to go before the next try to learn */
-        unsigned backoff;    /* what wait becomes when a template fails */
+        size_t n_slots;                   /* 0: none learnt */
+        struct slot slots[SLOTS_MAX + 1]; /* the last has no value: what lies before it ends the line */
+        int credit;       /* of the present template: lines that matched against lines that did not */
+        unsigned wait;    /* lines to go before the next try to learn */
+        unsigned backoff; /* what wait becomes when a template fails */
 };
 
 struct scratch {
@@ -105,18 +109,11 @@ struct decoder {
         struct scratch scratch[];
 };
 
-/* --- decode_fast.c --- */
-
-/* Whether @line is laid out like the line that the template was learnt from and says something valid; if so,
- * *ret_event is what it says.  "No" means nothing: the complete scanner decides. */
-bool template_match(const struct template *template, const struct line *line, struct event *ret_event);
-
-/* Called instead of the complete scanner alone, after a line that did not match. */
-bool template_wants_outline(struct template *template);
-void template_learn(struct template *template, const struct line *line, const struct outline *outline);
-void template_matched(struct template *template);
-
 /* --- decode.c --- */
+
+/* The complete scanner; @outline may be NULL. */
+enum reject decode_complete(struct decoder *decoder, unsigned slot, const struct line *line,
+                            struct outline *outline, struct event *ret_event);
 
 /* Scan one string, number, true, false or null at @p; returns the first byte behind it, NULL if it is not
  * valid. */
@@ -132,64 +129,16 @@ static inline char peek(const struct line *line, const char *p)
         return *p;
 }
 
+static inline bool is_space(char c)
+{
+        return (unsigned char)c <= ' ' && (c == ' ' || c == '\t' || c == '\n' || c == '\r');
+}
+
 static inline const char *skip_space(const struct line *line, const char *p)
 {
-        while (p < line->end && (unsigned char)*p <= ' ' &&
-               (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
+        while (p < line->end && is_space(*p))
                 p++;
         return p;
-}
-
-/* Eight bytes from @p, the first one lowest; zeros stand for what lies past the end. */
-static inline uint64_t load8(const struct line *line, const char *p)
-{
-        const size_t left = (size_t)(line->end - p);
-        uint64_t word = 0;
-
-        if (left >= 8) {
-                memcpy(&word, p, 8);
-                return le64toh(word);
-        }
-        if (left == 0)
-                return 0;
-        if (line->end - line->start >= 8) {
-                memcpy(&word, line->end - 8, 8);
-                return le64toh(word) >> (8 * (8 - left));
-        }
-        for (size_t i = 0; i < left; i++)
-                word |= (uint64_t)(unsigned char)p[i] << (8 * i);
-        return word;
-}
-
-/* The number of decimal digits at @p.  *ret_number is what they say if they are at most 19. */
-static inline size_t scan_digits(const struct line *line, const char *p, uint64_t *ret_number)
-{
-        static const uint32_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
-        uint64_t number = 0;
-        size_t n = 0;
-
-        for (;;) {
-                uint64_t word = load8(line, p + n);
-                /* High bit of a byte: above '9' or below '0'.  Exact up to the first such byte. */
-                const uint64_t other =
-                        ((word + UINT64_C(0x4646464646464646)) | (word - UINT64_C(0x3030303030303030))) &
-                        UINT64_C(0x8080808080808080);
-                const unsigned k = other == 0 ? 8 : (unsigned)__builtin_ctzll(other) / 8;
-
-                if (k == 0)
-                        break;
-                /* Last digit on top, zeros below; then pairs, fours, eight. */
-                word = (word << (8 * (8 - k))) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-                word = (word * 10 + (word >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
-                word = (word * 100 + (word >> 16)) & UINT64_C(0x0000ffff0000ffff);
-                word = (word * 10000 + (word >> 32)) & UINT64_C(0x00000000ffffffff);
-                number = number * powers[k] + word;
-                n += k;
-                if (k < 8)
-                        break;
-        }
-        *ret_number = number;
-        return n;
 }
 
 /* Which bytes end a run in a string. */
@@ -201,43 +150,68 @@ enum run {
 #ifdef __SSE2__
 #define CHUNK      16
 #define CHUNK_BITS 1 /* in the mask, for each byte */
+typedef unsigned chunk_mask;
 
-static inline __m128i chunk_load(const char *p)
+static inline unsigned chunk_first(chunk_mask mask)
+{
+        return (unsigned)__builtin_ctz(mask);
+}
+
+typedef __m128i chunk;
+
+static inline chunk chunk_load(const char *p)
 {
         return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
-static inline uint64_t chunk_stops(const char *p, enum run run)
+static inline chunk_mask chunk_stops(const char *p, enum run run)
 {
-        const __m128i v = chunk_load(p);
+        const chunk v = chunk_load(p);
         const __m128i quotes =
                 _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
-        /* RUN_ID: signed, so that 0x80.. are below everything; one more puts DEL there too, and 0xff at 0. */
-        const __m128i low = run == RUN_ID
-                                    ? _mm_cmplt_epi8(_mm_add_epi8(v, _mm_set1_epi8(1)), _mm_set1_epi8(0x21))
-                                    : _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
+        /* RUN_ID: all but 0x20..0x7e, moved to 0x00..0x5e, comes to lie above 0x7f. */
+        const __m128i others =
+                run == RUN_ID ? _mm_adds_epu8(_mm_sub_epi8(v, _mm_set1_epi8(0x20)), _mm_set1_epi8(0x21))
+                              : _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
 
-        return (uint64_t)(unsigned)_mm_movemask_epi8(_mm_or_si128(quotes, low));
+        return (unsigned)_mm_movemask_epi8(_mm_or_si128(quotes, others));
 }
 
-/* Not zero if one of the bytes is DEL or not ASCII. */
-static inline uint64_t chunk_beyond(const char *p)
+/* No longer ASCII if one of the bytes is DEL or was not. */
+static inline chunk chunk_beyond(const char *p)
 {
-        const __m128i v = chunk_load(p);
+        const chunk v = chunk_load(p);
 
-        return (uint64_t)(unsigned)_mm_movemask_epi8(_mm_or_si128(v, _mm_add_epi8(v, _mm_set1_epi8(1))));
+        return _mm_or_si128(v, _mm_add_epi8(v, _mm_set1_epi8(1)));
 }
 
-static inline bool chunk_is_ascii(const char *p)
+static inline bool chunk_is_ascii(chunk v)
 {
-        return _mm_movemask_epi8(chunk_load(p)) == 0;
+        return _mm_movemask_epi8(v) == 0;
+}
+
+/* A bit for each byte that is no digit, and for all that would lie behind the chunk. */
+static inline unsigned chunk_no_digit(const char *p)
+{
+        const __m128i v = _mm_sub_epi8(chunk_load(p), _mm_set1_epi8('0'));
+
+        return ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(9)), v));
 }
 #else
 #define CHUNK      8
 #define CHUNK_BITS 8
+typedef uint64_t chunk_mask;
+
+static inline unsigned chunk_first(chunk_mask mask)
+{
+        return (unsigned)__builtin_ctzll(mask) / 8;
+}
+
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-static inline uint64_t chunk_load(const char *p)
+typedef uint64_t chunk;
+
+static inline chunk chunk_load(const char *p)
 {
         uint64_t word;
 
@@ -252,7 +226,7 @@ static inline uint64_t zero_bytes(uint64_t word)
         return ~(((word & EACH(0x7f)) + EACH(0x7f)) | word | EACH(0x7f));
 }
 
-static inline uint64_t chunk_stops(const char *p, enum run run)
+static inline chunk_mask chunk_stops(const char *p, enum run run)
 {
         const uint64_t word = chunk_load(p);
         const uint64_t stops =
@@ -261,42 +235,85 @@ static inline uint64_t chunk_stops(const char *p, enum run run)
         return run == RUN_ID ? stops | zero_bytes(word ^ EACH(0x7f)) | (word & EACH(0x80)) : stops;
 }
 
-static inline uint64_t chunk_beyond(const char *p)
+/* No longer ASCII if one of the bytes is DEL or was not. */
+static inline chunk chunk_beyond(const char *p)
 {
-        const uint64_t word = chunk_load(p);
+        const chunk word = chunk_load(p);
 
         return zero_bytes(word ^ EACH(0x7f)) | (word & EACH(0x80));
 }
 
-static inline bool chunk_is_ascii(const char *p)
+static inline bool chunk_is_ascii(chunk v)
 {
-        return (chunk_load(p) & EACH(0x80)) == 0;
+        return (v & EACH(0x80)) == 0;
 }
 #endif
 
-static inline bool stops(char c, enum run run)
+/* Whether a chunk can be loaded from @p on.  As numbers, since no pointer may point before a short line. */
+static inline bool has_chunk(struct line line, const char *p)
 {
-        const unsigned char byte = (unsigned char)c;
-
-        return byte == '"' || byte == '\\' || byte < 0x20 || (run == RUN_ID && byte >= 0x7f);
+        return (uintptr_t)p <= (uintptr_t)line.end - CHUNK;
 }
 
 /* The first byte from @p that ends the run, or the line's end. */
-static inline const char *run_end(const struct line *line, const char *p, enum run run)
+const char *run_end_far(struct line line, const char *p, enum run run);
+
+/* The same; two chunks are enough for nearly all. */
+static inline const char *run_end(struct line line, const char *p, enum run run)
 {
-        for (; line->end - p >= CHUNK; p += CHUNK) {
-                const uint64_t mask = chunk_stops(p, run);
+        for (unsigned i = 0; i < 2; i++) {
+                if (!has_chunk(line, p))
+                        break;
+                const chunk_mask mask = chunk_stops(p, run);
                 if (mask != 0)
-                        return p + (unsigned)__builtin_ctzll(mask) / CHUNK_BITS;
+                        return p + chunk_first(mask);
+                p += CHUNK;
         }
-        const size_t left = (size_t)(line->end - p);
-        if (left != 0 && line->end - line->start >= CHUNK) {
-                const uint64_t mask = chunk_stops(line->end - CHUNK, run) >> ((CHUNK - left) * CHUNK_BITS);
-                return mask != 0 ? p + (unsigned)__builtin_ctzll(mask) / CHUNK_BITS : line->end;
+        return run_end_far(line, p, run);
+}
+
+/* scan_digits() anywhere in the line, for any number of digits. */
+size_t scan_digits_far(struct line line, const char *p, uint64_t *ret_number);
+
+#ifdef __SSE2__
+/* The number that the @n digits before @end say, n < 16; 16 bytes before @end can be read.
+ *
+ * The chunk that ends with the digits has the last one in a fixed place, so no number needs a loop:
+ *
+ *      "ts":1718000000123       what is no digit of ours is set to 0; then pairs of digits, fours and eights
+ *            ~~~~~~~~~~~~~~~~   are made of their halves, all at once */
+static inline uint64_t digits_value(const char *end, size_t n)
+{
+        static const unsigned char keep[32] = {[16] = 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f,
+                                               0x0f,        0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f};
+        __m128i v = _mm_and_si128(chunk_load(end - 16), chunk_load((const char *)keep + n));
+
+        v = _mm_add_epi32(
+                _mm_madd_epi16(_mm_and_si128(v, _mm_set1_epi16(0xff)), _mm_set1_epi32(1000 + (10 << 16))),
+                _mm_madd_epi16(_mm_srli_epi16(v, 8), _mm_set1_epi32(100 + (1 << 16))));
+        v = _mm_madd_epi16(_mm_packs_epi32(v, v), _mm_set1_epi32(10000 + (1 << 16)));
+        const uint64_t eights = (uint64_t)_mm_cvtsi128_si64(v);
+
+        return (eights & 0xffffffff) * 100000000 + (eights >> 32);
+}
+#endif
+
+/* The number of decimal digits at @p.  *ret_number is what they say if they are at most 19. */
+static inline size_t scan_digits(struct line line, const char *p, uint64_t *ret_number)
+{
+#ifdef __SSE2__
+        if ((uintptr_t)p >= (uintptr_t)line.start + CHUNK) {
+                const char *const last = line.end - CHUNK;
+                const char *const at = p < last ? p : last;
+                const size_t n = (size_t)__builtin_ctz(chunk_no_digit(at) >> (p - at));
+
+                if (n - 1 < CHUNK - 1) {
+                        *ret_number = digits_value(p + n, n);
+                        return n;
+                }
         }
-        while (p < line->end && !stops(*p, run))
-                p++;
-        return p;
+#endif
+        return scan_digits_far(line, p, ret_number);
 }
 
 static inline bool is_control_type(const char *type, size_t len, enum event_kind *ret_kind)
