@@ -34,8 +34,9 @@
 #define SECRET_BYTES_MAX    ((size_t)4096)
 #define SOCKET_PATH_MAX     ((int64_t)sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 #define REDIS_PORT          6379
-#define PASSWORD_CREDENTIAL "cloutd_redis-password"
-#define SALT_CREDENTIAL     "cloutd_optout-salt"
+#define CREDENTIAL_PREFIX   "cloutd_"
+#define PASSWORD_CREDENTIAL CREDENTIAL_PREFIX "redis-password"
+#define SALT_CREDENTIAL     CREDENTIAL_PREFIX "optout-salt"
 
 enum kind {
         KIND_GROUP,
@@ -727,15 +728,19 @@ static enum cloutd_err find_values(struct reader *reader)
         return err;
 }
 
-/* The path of the credential @name; NULL: systemd gave us none of this name. */
+/* The path of the credential @name; NULL: there is none.  Outside a unit (cloutctl, a replay by hand) it is the file that
+ * systemd would have made it of, for those who may read that. */
 static enum cloutd_err find_credential(const struct reader *reader, const char *name, char **ret_path)
 {
         const char *folder = getenv("CREDENTIALS_DIRECTORY");
         char *path = NULL;
+        const bool in_unit = folder != NULL && *folder != '\0';
 
-        if (folder != NULL && *folder != '\0' && asprintf(&path, "%s/%s", folder, name) < 0)
+        if ((in_unit ? asprintf(&path, "%s/%s", folder, name)
+                     : asprintf(&path, "%s/credentials/%s", reader->conf->folder,
+                                name + strlen(CREDENTIAL_PREFIX))) < 0)
                 return fail_nomem(&reader->doc);
-        if (path != NULL && access(path, F_OK) != 0) {
+        if (access(path, in_unit ? F_OK : R_OK) != 0) {
                 free(path);
                 path = NULL;
         }

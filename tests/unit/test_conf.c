@@ -744,6 +744,22 @@ Test(conf, credentials_of_systemd_serve_where_no_file_is_named)
                 "c.yaml: optout_salt_file: creds/cloutd_optout-salt has 5 bytes, a salt needs at least 16"));
 }
 
+Test(conf, outside_a_unit_the_files_that_credentials_are_made_of_serve)
+{
+        cr_assert(mkdir(in_folder("credentials"), 0700) == 0);
+        put_text("credentials/redis-password", "of the unit\n");
+        struct conf *conf = load(MINIMAL);
+        cr_expect(eq(str, conf->redis_password, "of the unit"));
+        cr_expect(conf->optout_salt == NULL, "there is none");
+        conf_free(conf);
+
+        cr_assert(mkdir(in_folder("creds"), 0700) == 0);
+        cr_assert(setenv("CREDENTIALS_DIRECTORY", in_folder("creds"), 1) == 0);
+        conf = load(MINIMAL);
+        cr_expect(conf->redis_password == NULL, "in a unit only what systemd gave");
+        conf_free(conf);
+}
+
 Test(conf, the_admin_socket_is_in_the_runtime_directory)
 {
         cr_assert(setenv("RUNTIME_DIRECTORY", "/run/cloutd/main:/run/other", 1) == 0);

@@ -1,0 +1,193 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# probe.sh - inside the booted system, as a unit: does the installed package do what an operator expects of it?
+#
+# Prints "ok - WHAT" or "FAILED - WHAT" for each check into /probe/out, then powers the machine off.  Whatever a check
+# needs is done here too: a Redis with a password, a broker (clout-gen's), events whose scores awk adds up.
+cd /probe || exit 1
+exec >out 2>&1
+trap 'journalctl -b --no-pager >journal; touch finished; systemctl --no-block poweroff' EXIT
+
+ok() { echo "ok - $*"; }
+failed() { echo "FAILED - $*"; }
+# check WHAT COMMAND...: one check.
+check() {
+    local what=$1
+    shift
+    if "$@" >said 2>&1; then ok "$what"; else failed "$what: $(tail -n 1 said)"; fi
+}
+# until_true SECONDS COMMAND...: may take so long on a busy machine.
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.2
+    done
+}
+fails() { ! "$@"; }
+redis() { redis-cli --no-auth-warning -a s3cret "$@"; }
+show() { systemctl show --value -p "$1" "cloutd@$2"; }
+# shellcheck disable=SC2053 # it is a pattern
+says() { [[ $(show "$1" "$2") == $3 ]]; }
+http() { curl -fsS -m 5 "http://127.0.0.1:$1"; }
+in_journal() { journalctl -b --no-pager -u "cloutd@$1" | grep -qE -- "$2"; }
+
+# ---- events, and what they are worth by policies/kred.yaml ----
+
+produce() { clout-gen -b "$broker" --topic interactions --replay "$1" "${@:2}" 2>/dev/null; }
+
+# "ACCOUNT POINTS" of the files $@, sorted.
+worth() {
+    cat "$@" | awk '
+        function field(name) { return match($0, "\"" name "\":\"?[^\",}]*") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) : "" }
+        function text(name) { v = field(name); sub(/^"/, "", v); return v }
+        {
+            type = text("type"); f = text("actor_followers") + 0
+            if (text("actor") == text("target")) next
+            if (type == "follow") p = 1
+            else if (type == "retweet" || type == "reply") p = f > 100000 ? 50 : f > 10000 ? 25 : 10
+            else next
+            sum[text("target")] += p
+        }
+        END { for (account in sum) print account, sum[account] }' | sort
+}
+# The same as Redis has it, under the prefix $1.
+scores() {
+    redis --scan --pattern "$1a:*" | sort >accounts
+    sed "s/^/HGET /; s/$/ all/" accounts | redis >values
+    paste -d ' ' <(sed "s/^$1a://" accounts) values | sort
+}
+right() {
+    worth "${@:2}" >want
+    scores "$1" >have
+    [ -s want ] && cmp -s want have
+}
+all_right() {
+    until_true 60 right "$@" && return 0
+    echo "$(wc -l <want) accounts wanted, $(wc -l <have) found, $(comm -13 want have | wc -l) differ"
+    return 1
+}
+
+# ---- what was installed ----
+
+check "nothing runs before somebody says so" fails systemctl -q is-active 'cloutd@*'
+check "the credentials are root's alone" test "$(stat -c '%U %a' /etc/cloutd/credentials)" = "root 700"
+check "every configuration file is a conffile" \
+    test "$(dpkg-query -W -f '${Conffiles}' cloutd | grep -c /etc/cloutd/)" = "$(find /etc/cloutd -type f | wc -l)"
+check "the shipped configuration is valid" cloutd --config /etc/cloutd/main.yaml --check-config
+
+# ---- one edit, one command ----
+
+redis-cli config set requirepass s3cret >/dev/null
+systemd-run -q --unit broker clout-gen --embedded-broker --topic interactions --partitions 4 --broker-file /run/broker.addr
+until_true 20 test -s /run/broker.addr
+broker=$(cat /run/broker.addr)
+for n in 1 2 3; do
+    clout-gen --stdout --seed $n --events 5000 --accounts 500 --self 2% >events$n 2>/dev/null
+done
+sed -i "s/brokers: 127.0.0.1:9092/brokers: $broker/" /etc/cloutd/main.yaml
+printf s3cret >/etc/cloutd/credentials/redis-password
+check "systemctl enable --now cloutd@main" systemctl -q enable --now cloutd@main
+check "it is active, and said so itself" says "ActiveState" main active
+check "ready within 30 s, with the password that is a credential" until_true 30 http 9464/readyz
+check "systemd rates it 1.5 or better" systemd-analyze security --no-pager --threshold=15 cloutd@main.service
+produce events1
+check "every score is right" all_right clout: events1
+check "systemctl status has rate, lag and accounts" \
+    until_true 15 says StatusText main "*events/s, lag * messages (* s), * accounts in memory"
+check "cloutctl finds it all in /etc/cloutd/main.yaml" cloutctl top
+
+# ---- a second instance, for a lane that stands still: that takes half a minute, so it goes on beside the rest ----
+
+sed -e 's/group: cloutd/group: second/; s/prefix: "clout:"/prefix: "second:"/; s/:9464/:9465/' /etc/cloutd/main.yaml \
+    >/etc/cloutd/second.yaml
+mkdir -p /run/systemd/system/cloutd@second.service.d
+printf '[Service]\nWatchdogSec=4s\n' >/run/systemd/system/cloutd@second.service.d/watchdog.conf
+systemctl daemon-reload
+check "a second instance runs beside it" systemctl -q start cloutd@second
+until_true 30 http 9465/readyz
+check "both count the same" all_right second: events1
+systemctl kill -s STOP cloutd@second
+check "a process that is stopped is ended by the watchdog, and started again" until_true 30 says NRestarts second 1
+until_true 40 http 9465/readyz
+lane=$(grep -lx 'lane 1' /proc/"$(show MainPID second)"/task/*/comm | cut -d/ -f5)
+./freeze "$lane" &
+freezing=$!
+
+# ---- nothing but its own folders ----
+
+written_elsewhere() {
+    local folder
+    # Users that exist only while a unit runs have these numbers; redis and the others have not.
+    find / -xdev -uid +61183 -uid -65520 ! -path '/proc/*' | grep -vE '^/(var/lib/private/cloutd|run/(private/)?cloutd|run/credentials)(/|$)' && return 0
+    # The root of its mount namespace, which even root cannot write to in there.
+    for folder in / /etc /etc/cloutd /usr /var /var/lib /home /root /boot; do
+        nsenter -t "$(show MainPID main)" -m touch "$folder/x" 2>/dev/null && echo "$folder" && return 0
+    done
+    return 1
+}
+check "nothing is written, nor can be, outside its folders" fails written_elsewhere
+check "it cannot run another program" \
+    fails nsenter -t "$(show MainPID main)" -m setpriv --reuid 65534 --clear-groups --no-new-privs /bin/true
+
+# ---- reload ----
+
+pid=$(show MainPID main)
+sed -i 's/^log_level: info/log_level: notice/' /etc/cloutd/main.yaml
+check "a reload is good" systemctl reload cloutd@main
+check "  and the process is the same" says MainPID main "$pid"
+cp /etc/cloutd/main.yaml good.yaml
+echo 'lanes: many' >>/etc/cloutd/main.yaml
+check "a reload with a bad file fails" fails systemctl reload cloutd@main
+check "  the service stays active" says "ActiveState" main active
+check "  the process is the same" says MainPID main "$pid"
+check "  and the journal names file and line" in_journal main 'main.yaml:[0-9]+:[0-9]+: lanes'
+cp /etc/cloutd/main.yaml /etc/cloutd/bad.yaml
+cp good.yaml /etc/cloutd/main.yaml
+check "a start with a bad file fails" fails systemctl -q start cloutd@bad
+sleep 3
+check "  by exit status 78, and is not tried again" \
+    test "$(show ExecMainStatus bad) $(show NRestarts bad) $(show ActiveState bad)" = "78 0 failed"
+
+# ---- killed while events flow ----
+
+produce events2 --speed 100000 &
+producing=$!
+until_true 20 in_journal main 'partitions assigned'
+systemctl kill -s KILL cloutd@main
+wait $producing
+check "killed, it is started again" until_true 30 says NRestarts main 1
+check "  is ready again" until_true 40 http 9464/readyz
+check "  and no score is wrong" all_right clout: events1 events2
+
+# ---- the lane that stood still ----
+
+check "a lane that stands still is said in the journal" until_true 60 in_journal second 'a lane stands still.*lane 1'
+check "  and silences the watchdog, which starts the daemon again" until_true 30 says NRestarts second 2
+wait $freezing
+until_true 40 http 9465/readyz
+check "  no score is wrong after it" all_right second: events1 events2
+
+# ---- upgrade ----
+
+goes_over() { says ActiveState main active && fails says MainPID main "$pid"; }
+
+pid=$(show MainPID main)
+check "the package installs over a running instance" dpkg -i /probe/cloutd.deb
+check "  which goes over to the new program" goes_over
+check "  the edited configuration stays" grep -q "brokers: $broker" /etc/cloutd/main.yaml
+until_true 40 http 9464/readyz
+produce events3
+check "  and no score is wrong" all_right clout: events1 events2 events3
+check "  nor those of the other instance" all_right second: events1 events2 events3
+
+# ---- stop, remove ----
+
+check "systemctl stop" systemctl stop cloutd@main
+check "  is a success" test "$(show Result main) $(show ExecMainStatus main) $(show ActiveState main)" = "success 0 inactive"
+check "  and lag needs no daemon" cloutctl lag
+check "dpkg --remove stops what runs" dpkg --remove cloutd
+check "  and takes the programs" test ! -e /usr/sbin/cloutd -a ! -e /lib/systemd/system/cloutd@.service
+check "  but not the configuration" test -e /etc/cloutd/main.yaml
+check "nothing crashed" test "$(journalctl -b --no-pager | grep -cE 'segfault|Segmentation|status=11/SEGV')" = 0
