@@ -3,7 +3,8 @@
  * we?
  *
  * It reads the daemon's own configuration and from there finds policy, Redis and Kafka, so that it cannot
- * look at another instance by mistake.  It needs no running daemon, and writes nothing but what `resume` decides.
+ * look at another instance by mistake.  Scores it asks of Redis, whether a daemon runs or not; the daemon itself, over its
+ * admin socket, only about itself.  It writes nothing but what `resume` decides.
  *
  * Whatever goes wrong ends as one sentence on stderr that says what to do, and as an exit status of err.h; 1
  * is for a question whose answer is "there is none". */
@@ -24,23 +25,34 @@ const char *argp_program_version = "cloutctl " CLOUTD_VERSION;
 enum { OPT_COUNT = 256, OPT_WATCH, OPT_RESUME /* and the decisions behind it */ };
 
 /* What only some commands take; the bits of given and takes. */
-enum { GIVEN_WINDOW = 1, GIVEN_ROWS = 2, GIVEN_WATCH = 4, GIVEN_COUNT = 8, GIVEN_RESUME = 16 };
+enum {
+        GIVEN_WINDOW = 1,
+        GIVEN_ROWS = 2,
+        GIVEN_WATCH = 4,
+        GIVEN_COUNT = 8,
+        GIVEN_RESUME = 16,
+        GIVEN_LEVEL = 32
+};
 
 static const struct command {
         const char *name;
         const char *operand; /* what it wants next; NULL: nothing */
         const char *fixed;   /* the one thing that may stand next, and need not */
         unsigned takes;
+        bool redis; /* asks it */
         enum cloutd_err (*run)(struct ctl *ctl, struct errmsg *reterr);
 } commands[] = {
-        {"top", NULL, NULL, GIVEN_WINDOW | GIVEN_ROWS | GIVEN_WATCH | GIVEN_COUNT, ctl_top},
-        {"get", "ACCOUNT", NULL, 0, ctl_get},
-        {"explain", "ACCOUNT", NULL, 0, ctl_explain},
-        {"policy", NULL, "show", 0, ctl_policy_show},
-        {"lag", NULL, NULL, 0, ctl_lag},
-        {"resume", "PARTITION", NULL, GIVEN_RESUME, ctl_resume},
+        {"top", NULL, NULL, GIVEN_WINDOW | GIVEN_ROWS | GIVEN_WATCH | GIVEN_COUNT, true, ctl_top},
+        {"get", "ACCOUNT", NULL, 0, true, ctl_get},
+        {"explain", "ACCOUNT", NULL, 0, true, ctl_explain},
+        {"policy", NULL, "show", 0, true, ctl_policy_show},
+        {"lag", NULL, NULL, 0, true, ctl_lag},
+        {"status", NULL, NULL, 0, false, ctl_status},
+        {"reload", NULL, NULL, 0, false, ctl_reload},
+        {"log-level", "LEVEL", NULL, GIVEN_LEVEL, false, ctl_log_level},
+        {"resume", "PARTITION", NULL, GIVEN_RESUME, true, ctl_resume},
 };
-#define COMMANDS "top, get, explain, policy, lag or resume"
+#define COMMANDS "top, get, explain, policy, lag, status, reload, log-level or resume"
 
 struct line {
         struct ctl ctl;
@@ -89,8 +101,10 @@ static void check_line(struct line *line, const struct argp_state *state)
         }
         if (word == NULL && command->operand != NULL)
                 GIVE_UP(state, "%s needs the %s: cloutctl %s %s", command->name,
-                        command->takes & GIVEN_RESUME ? "partition's number" : "account", command->name,
-                        command->operand);
+                        command->takes & GIVEN_RESUME  ? "partition's number"
+                        : command->takes & GIVEN_LEVEL ? "level"
+                                                       : "account",
+                        command->name, command->operand);
         if (word != NULL && command->operand == NULL &&
             (command->fixed == NULL || strcmp(word, command->fixed) != 0)) {
                 (void)ctl_name(shown, word, strlen(word), false);
@@ -114,7 +128,13 @@ static void check_line(struct line *line, const struct argp_state *state)
                         GIVE_UP(state, "%s belongs to top: leave it out of %s", givens[i], command->name);
         if ((line->given & GIVEN_COUNT) && !(line->given & GIVEN_WATCH))
                 GIVE_UP(state, "--count is for --watch: give both or none");
-        if (command->operand != NULL && word != NULL) {
+        if (command->takes & GIVEN_LEVEL) {
+                enum log_level level;
+
+                if (!log_level_parse(word, &level))
+                        GIVE_UP(state, "a log level is error, warning, notice, info or debug");
+                line->ctl.log_level = word;
+        } else if (command->operand != NULL && word != NULL) {
                 line->ctl.account = word;
                 line->ctl.account_len = strlen(word);
                 if (line->ctl.account_len == 0 || line->ctl.account_len > CTL_ACCOUNT_MAX)
@@ -181,7 +201,8 @@ static error_t take(int key, char *arg, struct argp_state *state)
 static const struct argp parser = {
         .options = options,
         .parser = take,
-        .args_doc = "top\nget ACCOUNT\nexplain ACCOUNT\npolicy [show]\nlag\nresume PARTITION --accept-gap | "
+        .args_doc = "top\nget ACCOUNT\nexplain ACCOUNT\npolicy [show]\nlag\nstatus\nreload\nlog-level "
+                    "LEVEL\nresume PARTITION --accept-gap | "
                     "--new-log | --truncated",
         .doc = "Look at what cloutd scores, and decide what it cannot."
                "\v"
@@ -190,9 +211,13 @@ static const struct argp parser = {
                "explain  what they are made of: count x points, window by window\n"
                "policy   the points table by which Redis is scored now\n"
                "lag      what Redis has, against the end of the log\n"
+               "status   how the daemon is: rate, lag, latency, memory, Redis, policy\n"
+               "reload   have the daemon read configuration and policy once more\n"
+               "log-level  have the daemon log LEVEL and what is more important\n"
                "resume   decide how a partition goes on that has stopped at its log\n\n"
                "Options may stand before or after the command; after -- nothing is an option any more.\n\n"
-               "Exit status: 0 fine; 1 there is no such thing; 64 wrong usage; 69 Kafka or Redis refused; "
+               "Exit status: 0 fine; 1 there is no such thing, or the daemon is not ready; 64 wrong usage; "
+               "69 Kafka or Redis refused; "
                "70 stored data is damaged, or an internal error; 75 not now, try again; 78 bad "
                "configuration.",
 };
@@ -207,7 +232,8 @@ static enum cloutd_err run(struct line *line, struct errmsg *reterr)
         if (err != CLOUTD_OK)
                 return fail(reterr, err, "%s%s", why.text,
                             line->config == NULL ? "; name another file with --config FILE" : "");
-        err = redis_connect_blocking(ctl->conf, CTL_REDIS_MS, &ctl->redis, reterr);
+        if (line->command->redis)
+                err = redis_connect_blocking(ctl->conf, CTL_REDIS_MS, &ctl->redis, reterr);
         if (err == CLOUTD_OK)
                 err = line->command->run(ctl, reterr);
         if ((fflush(ctl->out) != 0 || ferror(ctl->out)) && err == CLOUTD_OK)

@@ -35,6 +35,7 @@ struct ctl {
         size_t account_len;
         int64_t partition; /* resume: which, and what */
         enum resume resume;
+        const char *log_level;
         const char *window; /* NULL: the headline */
         int64_t rows;
         bool watch;
@@ -49,6 +50,9 @@ enum cloutd_err ctl_explain(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_policy_show(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_lag(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_resume(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_status(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_reload(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_log_level(struct ctl *ctl, struct errmsg *reterr);
 
 /* Say on stderr, in one sentence, that what was asked for is not there. */
 void ctl_nothing(struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -142,6 +146,10 @@ struct ctl_resumed {
 };
 void ctl_resume_text(FILE *out, const struct ctl_resumed *resumed);
 void ctl_resume_json(FILE *out, const struct ctl_resumed *resumed);
+
+/* What two looks at /metrics, @seconds apart, say of a daemon. */
+void ctl_status_text(FILE *out, const char *before, const char *now, double seconds, const char *reasons,
+                     wall_ms_t now_ms);
 
 /* Fill in what changed since @before, whose rows are put into another order. */
 void ctl_board_compare(struct ctl_board *board, struct ctl_board *before);

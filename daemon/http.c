@@ -9,6 +9,7 @@
  * its number. No TLS and no password: the address is loopback unless the operator says otherwise. */
 #include "cloutd/http.h"
 #include "cloutd/log.h"
+#include "cloutd/reload.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
@@ -19,16 +20,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define CONNECTIONS_MAX 64u
 #define TIMEOUT_S       5u /* without a byte from the other side */
 #define BACKLOG         64
+#define ADMINS_MAX      16u
+#define RELOAD_WAIT_MS  20000
 
 #define TEXT "text/plain; charset=utf-8"
 
 struct http {
         const struct telemetry *telemetry;
+        struct reload *reload;   /* of the admin socket; else NULL */
+        const char *socket_path; /* where that is, borrowed; else NULL */
         struct MHD_Daemon *server;
         int port;
 };
@@ -36,19 +43,25 @@ struct http {
 /* --- pages
  * ------------------------------------------------------------------------------------------------------- */
 
-/* A page's text, malloc'ed, and its HTTP status; NULL when out of memory. */
-typedef char *page_text(const struct telemetry *telemetry, unsigned *ret_status);
+/* What a page is asked by: the server, and the value of its one argument; NULL: not given. */
+struct question {
+        const struct http *http;
+        const char *argument;
+};
 
-static char *metrics_page(const struct telemetry *telemetry, unsigned *ret_status)
+/* A page's text, malloc'ed, and its HTTP status; NULL when out of memory. */
+typedef char *page_text(const struct question *question, unsigned *ret_status);
+
+static char *metrics_page(const struct question *question, unsigned *ret_status)
 {
         *ret_status = MHD_HTTP_OK;
-        return telemetry_metrics(telemetry, clock_wall_ms());
+        return telemetry_metrics(question->http->telemetry, clock_wall_ms());
 }
 
-static char *status_page(const struct telemetry *telemetry, unsigned *ret_status)
+static char *status_page(const struct question *question, unsigned *ret_status)
 {
         *ret_status = MHD_HTTP_OK;
-        return telemetry_status(telemetry, clock_wall_ms(), clock_mono_us());
+        return telemetry_status(question->http->telemetry, clock_wall_ms(), clock_mono_us());
 }
 
 static char *verdict(char *text, bool good, unsigned *ret_status)
@@ -57,20 +70,53 @@ static char *verdict(char *text, bool good, unsigned *ret_status)
         return text;
 }
 
-static char *ready_page(const struct telemetry *telemetry, unsigned *ret_status)
+static char *ready_page(const struct question *question, unsigned *ret_status)
 {
         bool ready;
-        char *text = telemetry_ready(telemetry, clock_mono_us(), &ready);
+        char *text = telemetry_ready(question->http->telemetry, clock_mono_us(), &ready);
 
         return verdict(text, ready, ret_status);
 }
 
-static char *healthy_page(const struct telemetry *telemetry, unsigned *ret_status)
+static char *healthy_page(const struct question *question, unsigned *ret_status)
 {
         bool healthy;
-        char *text = telemetry_healthy(telemetry, clock_mono_us(), &healthy);
+        char *text = telemetry_healthy(question->http->telemetry, clock_mono_us(), &healthy);
 
         return verdict(text, healthy, ret_status);
+}
+
+static char *reload_page(const struct question *question, unsigned *ret_status)
+{
+        const uint64_t number = reload_ask(question->http->reload);
+        struct errmsg said;
+        char *text = NULL;
+        bool good;
+
+        if (!reload_wait(question->http->reload, number, RELOAD_WAIT_MS, &good, &said)) {
+                *ret_status = MHD_HTTP_ACCEPTED;
+                return strdup("asked for, and not over yet: Kafka or Redis is awaited; the log will say how "
+                              "it went");
+        }
+        *ret_status = good ? MHD_HTTP_OK : MHD_HTTP_CONFLICT;
+        return asprintf(&text, "%s", said.text) < 0 ? NULL : text;
+}
+
+static char *log_level_page(const struct question *question, unsigned *ret_status)
+{
+        enum log_level level;
+        char *text = NULL;
+
+        if (question->argument == NULL || !log_level_parse(question->argument, &level)) {
+                *ret_status = MHD_HTTP_BAD_REQUEST;
+                return strdup("a log level is error, warning, notice, info or debug");
+        }
+        *ret_status = MHD_HTTP_OK;
+        if (asprintf(&text, "%s, was %s", log_level_name(level), log_level_name(log_get_level())) < 0)
+                return NULL;
+        log_set_level(level);
+        log_line(LOG_LEVEL_NOTICE, "log level changed", "to", "%s", text, NULL);
+        return text;
 }
 
 static page_text index_page;
@@ -80,30 +126,36 @@ static const struct page {
         page_text *text;
         const char *content_type;
         const char *what;
+        const char *argument; /* the one that it takes */
+        bool changes;         /* by POST, of the admin socket alone */
 } pages[] = {
-        {"/", index_page, "text/html; charset=utf-8", "this list"},
+        {"/", index_page, "text/html; charset=utf-8", "this list", NULL, false},
         /* Exactly this type: Prometheus 3 fails the scrape over a comma in it. */
-        {"/metrics", metrics_page, "text/plain; version=0.0.4; charset=utf-8", "numbers for Prometheus"},
-        {"/healthz", healthy_page, TEXT, "200 while every lane moves, else 503 and which one does not"},
+        {"/metrics", metrics_page, "text/plain; version=0.0.4; charset=utf-8", "numbers for Prometheus", NULL,
+         false},
+        {"/healthz", healthy_page, TEXT, "200 while every lane moves, else 503 and which one does not", NULL,
+         false},
         {"/readyz", ready_page, TEXT,
-         "200 when Kafka, Redis and all partitions are in order, else 503 and why not"},
-        {"/status", status_page, "application/json", "counters, partitions and lag as JSON"},
+         "200 when Kafka, Redis and all partitions are in order, else 503 and why not", NULL, false},
+        {"/status", status_page, "application/json", "counters, partitions and lag as JSON", NULL, false},
+        {"/reload", reload_page, TEXT, "read configuration and policy once more", NULL, true},
+        {"/log-level", log_level_page, TEXT, "log this and what is more important", "level", true},
 };
 #define N_PAGES (sizeof pages / sizeof *pages)
 
-static char *index_page(const struct telemetry *telemetry, unsigned *ret_status)
+static char *index_page(const struct question *question, unsigned *ret_status)
 {
         char *text = NULL;
         size_t len;
         FILE *out = open_memstream(&text, &len);
 
-        (void)telemetry;
+        (void)question;
         *ret_status = MHD_HTTP_OK;
         if (out == NULL)
                 return NULL;
         (void)fputs("<!DOCTYPE html>\n<title>cloutd</title>\n<h1>cloutd " CLOUTD_VERSION "</h1>\n<ul>\n",
                     out);
-        for (size_t i = 0; i < N_PAGES; i++)
+        for (size_t i = 0; i < N_PAGES && !pages[i].changes; i++)
                 (void)fprintf(out, "<li><a href=\"%s\">%s</a>: %s\n", pages[i].path, pages[i].path,
                               pages[i].what);
         (void)fputs("</ul>\n", out);
@@ -145,9 +197,9 @@ static char *not_found_text(void)
         char text[512] = "no such page; there are";
         size_t len = strlen(text);
 
-        for (size_t i = 0; i < N_PAGES && len < sizeof text; i++)
-                len += (size_t)snprintf(text + len, sizeof text - len, " %s%s", pages[i].path,
-                                        i + 1 < N_PAGES ? "" : "\n");
+        for (size_t i = 0; i < N_PAGES && !pages[i].changes; i++)
+                len += (size_t)snprintf(text + len, sizeof text - len, " %s", pages[i].path);
+        (void)snprintf(text + len, sizeof text - len, "\n");
         return strdup(text);
 }
 
@@ -157,12 +209,15 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 {
         const struct http *http = cls;
         const struct page *page = NULL;
+        const bool changes = http->reload != NULL && strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+        struct question question = {.http = http};
         unsigned status;
         char *text;
 
         (void)version;
         (void)upload_data;
-        if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
+        if (!changes && strcmp(method, MHD_HTTP_METHOD_GET) != 0 &&
+            strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
                 text = strdup("only GET and HEAD\n");
                 /* At the first call, before any body is read. */
                 return text == NULL
@@ -180,13 +235,16 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
                 return MHD_YES;
         }
         for (size_t i = 0; i < N_PAGES && page == NULL; i++)
-                if (strcmp(url, pages[i].path) == 0)
+                if (pages[i].changes == changes && strcmp(url, pages[i].path) == 0)
                         page = &pages[i];
         if (page == NULL) {
                 text = not_found_text();
                 return text == NULL ? MHD_NO : answer(connection, MHD_HTTP_NOT_FOUND, TEXT, text, NULL);
         }
-        text = page->text(http->telemetry, &status);
+        if (page->argument != NULL)
+                question.argument =
+                        MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, page->argument);
+        text = page->text(&question, &status);
         return text == NULL ? MHD_NO : answer(connection, status, page->content_type, text, NULL);
 }
 
@@ -269,12 +327,75 @@ static enum cloutd_err listen_on(const struct conf_address *at, int *ret_fd, str
         return CLOUTD_OK;
 }
 
+/* A socket file of a daemon that is gone is in the way; that of one that lives is not ours to take. */
+static enum cloutd_err clear_path(int fd, const struct sockaddr_un *at, struct errmsg *reterr)
+{
+        if (connect(fd, (const struct sockaddr *)at, sizeof *at) == 0)
+                return fail(reterr, CLOUTD_ECONF, "admin_socket: another daemon listens at %s", at->sun_path);
+        if (errno == ECONNREFUSED)
+                (void)unlink(at->sun_path); /* bind() says so where it could not */
+        return CLOUTD_OK;
+}
+
+static enum cloutd_err listen_at_path(const char *path, int *ret_fd, struct errmsg *reterr)
+{
+        struct sockaddr_un at = {.sun_family = AF_UNIX};
+        enum cloutd_err err;
+        mode_t before;
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        CHECK(strlen(path) < sizeof at.sun_path); /* conf.c has looked */
+        (void)strcpy(at.sun_path, path);
+        if (fd < 0)
+                return fail(reterr, CLOUTD_ECONF, "admin_socket: %s: %s", path, strerror(errno));
+        err = clear_path(fd, &at, reterr);
+        before = umask(0117);
+        if (err == CLOUTD_OK &&
+            (bind(fd, (const struct sockaddr *)&at, sizeof at) != 0 || listen(fd, BACKLOG) != 0))
+                err = fail(reterr, CLOUTD_ECONF, "admin_socket: cannot listen at %s: %s", path,
+                           strerror(errno));
+        (void)umask(before);
+        if (err != CLOUTD_OK) {
+                (void)close(fd); /* carried nothing */
+                return err;
+        }
+        *ret_fd = fd;
+        return CLOUTD_OK;
+}
+
+/* Serve what comes in at @fd, which is the server's from now on. */
+static enum cloutd_err serve(struct http *http, int fd, unsigned how, unsigned most, struct errmsg *reterr)
+{
+        sigset_t all;
+        sigset_t before;
+
+        /* The thread that starts here inherits the mask: signals are the control thread's. */
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+        http->server = MHD_start_daemon(how | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ERROR_LOG, 0, NULL,
+                                        NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_complaint,
+                                        NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, most,
+                                        MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_END);
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (http->server != NULL)
+                return CLOUTD_OK;
+        (void)close(fd); /* carried nothing */
+        return fail(reterr, CLOUTD_EINTERNAL, "http: cannot start the server's thread");
+}
+
+static struct http *http_new(const struct telemetry *telemetry)
+{
+        struct http *http = calloc(1, sizeof *http);
+
+        if (http != NULL)
+                http->telemetry = telemetry;
+        return http;
+}
+
 enum cloutd_err http_open(const struct telemetry *telemetry, struct http **ret_http, struct errmsg *reterr)
 {
         const struct conf_address *at = &telemetry->conf->http;
         struct http *http;
-        sigset_t all;
-        sigset_t before;
         enum cloutd_err err;
         int fd = -1;
 
@@ -285,42 +406,58 @@ enum cloutd_err http_open(const struct telemetry *telemetry, struct http **ret_h
                 *ret_http = NULL;
                 return CLOUTD_OK;
         }
-        http = calloc(1, sizeof *http);
+        http = http_new(telemetry);
         if (http == NULL)
                 return fail(reterr, CLOUTD_ENOMEM, "http: out of memory");
-        http->telemetry = telemetry;
         err = listen_on(at, &fd, reterr);
-        if (err != CLOUTD_OK)
-                goto undo;
-        http->port = port_of(fd);
-        /* The thread that starts here inherits the mask: signals are the control thread's. */
-        (void)sigfillset(&all);
-        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-        http->server =
-                MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ERROR_LOG, 0, NULL,
-                                 NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_complaint, NULL,
-                                 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
-                                 MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_END);
-        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (http->server == NULL) {
-                (void)close(fd); /* carried nothing */
-                err = fail(reterr, CLOUTD_EINTERNAL, "http: cannot start the server thread for %s:%u",
-                           at->host, (unsigned)at->port);
-                goto undo;
+        if (err == CLOUTD_OK) {
+                http->port = port_of(fd);
+                err = serve(http, fd, MHD_USE_AUTO, CONNECTIONS_MAX, reterr);
+        }
+        if (err != CLOUTD_OK) {
+                (void)http_close(http);
+                return err;
         }
         *ret_http = http;
         return CLOUTD_OK;
-undo:
-        (void)http_close(http);
-        return err;
+}
+
+enum cloutd_err http_open_admin(const struct telemetry *telemetry, struct reload *reload,
+                                struct http **ret_http, struct errmsg *reterr)
+{
+        struct http *http;
+        enum cloutd_err err;
+        int fd = -1;
+
+        if (telemetry->conf->admin_socket == NULL) {
+                *ret_http = NULL;
+                return CLOUTD_OK;
+        }
+        http = http_new(telemetry);
+        if (http == NULL)
+                return fail(reterr, CLOUTD_ENOMEM, "admin_socket: out of memory");
+        http->reload = reload;
+        err = listen_at_path(telemetry->conf->admin_socket, &fd, reterr);
+        if (err == CLOUTD_OK) {
+                http->socket_path = telemetry->conf->admin_socket;
+                err = serve(http, fd, MHD_USE_THREAD_PER_CONNECTION, ADMINS_MAX, reterr);
+        }
+        if (err != CLOUTD_OK) {
+                (void)http_close(http);
+                return err;
+        }
+        *ret_http = http;
+        return CLOUTD_OK;
 }
 
 struct http *http_close(struct http *http)
 {
         if (http == NULL)
                 return NULL;
+        if (http->socket_path != NULL)
+                (void)unlink(http->socket_path); /* else the next daemon takes it away */
         if (http->server != NULL)
-                MHD_stop_daemon(http->server); /* closes the socket, joins the thread */
+                MHD_stop_daemon(http->server); /* closes the socket, joins the threads */
         free(http);
         return NULL;
 }

@@ -60,7 +60,7 @@ bool log_level_parse(const char *name, enum log_level *ret_level)
         return false;
 }
 
-static const char *level_name(enum log_level level)
+const char *log_level_name(enum log_level level)
 {
         for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
                 if (levels[i].level == level)
@@ -419,7 +419,7 @@ static void line_log(enum log_level level, const char *message, uint64_t suppres
         log_time(clock_wall_ms(), text);
         put_text(&line, "ts=");
         put_text(&line, text);
-        put_pair(&line, "level", level_name(level), strlen(level_name(level)));
+        put_pair(&line, "level", log_level_name(level), strlen(log_level_name(level)));
         put_pair(&line, "msg", message, strlen(message));
         for (const char *key; good && (key = va_arg(*args, const char *)) != NULL;) {
                 value.len = 0;

@@ -126,7 +126,7 @@ static int run(const struct options *options, const struct conf *conf, const str
 {
         struct telemetry *telemetry = telemetry_new(conf, (size_t)conf->lanes, PARTITIONS_MAX);
         struct kafka *kafka = NULL;
-        struct http *http = NULL;
+        struct http *http = NULL, *admin = NULL;
         struct errmsg errmsg = {""};
         enum cloutd_err err;
 
@@ -144,6 +144,8 @@ static int run(const struct options *options, const struct conf *conf, const str
                  "topic", "%s", conf->kafka_topic, "group", "%s", conf->kafka_group, "policy", "%s",
                  policy->name, "policy_version", "%s", policy->version, "lanes", "%d", conf->lanes, NULL);
         err = http_open(telemetry, &http, &errmsg);
+        if (err == CLOUTD_OK)
+                err = http_open_admin(telemetry, reload, &admin, &errmsg);
         if (err == CLOUTD_OK) {
                 /* Whether Kafka and Redis are there is /readyz's business, not the unit's. */
                 notify_init(&systemd, telemetry, clock_mono_us());
@@ -163,6 +165,7 @@ static int run(const struct options *options, const struct conf *conf, const str
         reload_stop(reload);
         (void)kafka_close(kafka);
         (void)http_close(http);
+        (void)http_close(admin);
         reload = reload_free(reload);
         (void)telemetry_free(telemetry);
         return err == CLOUTD_OK ? 0 : complain(err, &errmsg);

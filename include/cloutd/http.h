@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http.h - /metrics, /healthz, /readyz, /status and an index, by libmicrohttpd with a thread of its own. */
+/* http.h - /metrics, /healthz, /readyz, /status and an index, by libmicrohttpd with a thread of its own; and the admin
+ * socket, which serves the same and takes POST /reload and POST /log-level?level=LEVEL besides. */
 #ifndef CLOUTD_HTTP_H
 #define CLOUTD_HTTP_H
 
@@ -13,6 +14,12 @@ struct http;
  * Threads: the caller's; requests are answered by a thread of its own that takes no signals.
  * Errors:  CLOUTD_ECONF naming the address that cannot be had. */
 enum cloutd_err http_open(const struct telemetry *telemetry, struct http **ret_http, struct errmsg *reterr);
+
+/* The same at telemetry->conf->admin_socket; NULL there: nothing listens.  @reload is borrowed; reload_stop() comes before
+ * http_close(), or that waits for who waits for a reload. */
+struct reload;
+enum cloutd_err http_open_admin(const struct telemetry *telemetry, struct reload *reload,
+                                struct http **ret_http, struct errmsg *reterr);
 struct http *http_close(struct http *http); /* takes NULL; returns NULL */
 
 /* The port that it listens on: the configured one, or the one that the system chose for port 0. */

@@ -27,6 +27,7 @@ enum log_level log_get_level(void);
 
 /* "error", "warning", "notice", "info", "debug"; false if @name is none of them. */
 bool log_level_parse(const char *name, enum log_level *ret_level);
+const char *log_level_name(enum log_level level);
 
 /* Write one line: @message, then pairs of key and printf-formatted value, ended by NULL:
  *

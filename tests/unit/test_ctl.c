@@ -757,3 +757,49 @@ Test(ctl, an_address_is_written_as_in_the_configuration)
                 cr_expect(eq(str, address, (char *)rows[i].want));
         }
 }
+
+/* ---- status ---- */
+
+#define LOOK(events, written, b1, b2, inf)                                                            \
+        "# HELP cloutd_events_total lines\n"                                                          \
+        "cloutd_events_total{result=\"scored\"} " events "\n"                                         \
+        "cloutd_events_total{result=\"rejected\"} 5\n"                                                \
+        "cloutd_lag_messages{partition=\"0\"} 1200\ncloutd_lag_messages{partition=\"1\"} 34\n"        \
+        "cloutd_lag_seconds{partition=\"0\"} 3.25\ncloutd_lag_seconds{partition=\"1\"} 7\n"           \
+        "cloutd_event_to_redis_seconds_bucket{since=\"record\",le=\"0.02\"} " b1 "\n"                 \
+        "cloutd_event_to_redis_seconds_bucket{since=\"record\",le=\"0.1\"} " b2 "\n"                  \
+        "cloutd_event_to_redis_seconds_bucket{since=\"record\",le=\"+Inf\"} " inf "\n"                \
+        "cloutd_event_to_redis_seconds_bucket{since=\"arrival\",le=\"+Inf\"} 9\n"                     \
+        "cloutd_edge_lag_seconds 0.5\ncloutd_redis_commands_total 100\ncloutd_redis_errors_total 2\n" \
+        "cloutd_redis_rollbacks_total 1\ncloutd_accounts_resident 1234567\n"                          \
+        "cloutd_account_writes_total " written "\n"                                                   \
+        "cloutd_memory_bytes{kind=\"accounts\"} 104857600\nprocess_resident_memory_bytes 209715200\n" \
+        "cloutd_policy_info{version=\"0123456789abcdef\",name=\"k\"} 1\n"                             \
+        "cloutd_config_last_reload_successful 1\n"                                                    \
+        "cloutd_config_last_reload_success_timestamp_seconds 1718007200\n"                            \
+        "cloutd_build_info{version=\"9.8\"} 1\nprocess_start_time_seconds 1718000000.5\n"
+
+Test(ctl, status_is_one_screen_of_what_happened_between_two_looks)
+{
+        ctl_status_text(out, LOOK("1000", "10", "50", "60", "60"), LOOK("3468", "110", "148", "159", "160"),
+                        2, "lane 0 is stuck\npartition 1: stopped\n", 1718010800000);
+        cr_expect(eq(str, printed(),
+                     "cloutd 9.8, since 2024-06-10 06:13:20 UTC, now 09:13:20\n"
+                     "ready      no: lane 0 is stuck\n"
+                     "               partition 1: stopped\n"
+                     "rate       1,234 events a second, 0 of them rejected\n"
+                     "lag        1,234 messages, 7 s; edges 500 ms\n"
+                     "latency    from Kafka's timestamp to Redis: half within 20 ms, 99 % within 100 ms\n"
+                     "           from arrival to Redis: half within -, 99 % within -\n"
+                     "memory     1,234,567 accounts, 100 MiB; the process 200 MiB\n"
+                     "redis      50 accounts written a second, 0 commands; since the start 2 errors, 1 times "
+                     "back in time\n"
+                     "policy     k 0123456789abcdef, read 2024-06-10 08:13:20 UTC\n"));
+}
+
+Test(ctl, status_with_nothing_to_read_is_no_crash)
+{
+        ctl_status_text(out, "", "cloutd_lag_seconds{\ncloutd_policy_info{version=\"x\ncloutd_events_total",
+                        1, "", 0);
+        cr_expect(strstr(printed(), "ready      yes\n") != NULL);
+}

@@ -7,6 +7,7 @@
 #include "cloutd/clock.h"
 #include "cloutd/http.h"
 #include "cloutd/log.h"
+#include "cloutd/reload.h"
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
@@ -388,4 +390,101 @@ Test(http, signals_are_not_delivered_to_the_servers_thread)
         (void)usleep(100000);
         cr_assert(eq(int, sigpending(&pending), 0));
         cr_expect(eq(int, sigismember(&pending, SIGTERM), 1), "it waits for whoever asks for signals");
+}
+
+/* ---- the admin socket ---- */
+
+static char admin_path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+
+/* An admin socket beside the usual server; nobody plays the control thread. */
+static struct http *open_admin(const struct telemetry *of, struct reload *reload, enum cloutd_err want)
+{
+        struct http *admin = NULL;
+        struct errmsg err = {""};
+
+        cr_assert(eq(int, http_open_admin(of, reload, &admin, &err), want), "%s", err.text);
+        if (want != CLOUTD_OK)
+                cr_expect(strstr(err.text, "another daemon listens at ") != NULL, "%s", err.text);
+        return admin;
+}
+
+static int connect_to_admin(void)
+{
+        struct sockaddr_un at = {.sun_family = AF_UNIX};
+        const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+        (void)snprintf(at.sun_path, sizeof at.sun_path, "%s", admin_path);
+        cr_assert(eq(int, connect(fd, (struct sockaddr *)&at, sizeof at), 0));
+        return fd;
+}
+
+Test(http, what_changes_something_is_posted_to_the_admin_socket_alone)
+{
+        static const struct {
+                const char *why, *request;
+                int status, status_over_tcp;
+                const char *body;
+        } rows[] = {
+                {"a level", "POST /log-level?level=warning", 200, 405, "warning, was error"},
+                {"back", "POST /log-level?level=error", 200, 405, "error, was warning"},
+                {"no such level", "POST /log-level?level=loud", 400, 405,
+                 "a log level is error, warning, notice, info or debug"},
+                {"no level", "POST /log-level", 400, 405,
+                 "a log level is error, warning, notice, info or debug"},
+                {"read, not done", "GET /log-level?level=debug", 404, 404, NULL},
+                {"a link that somebody follows", "GET /reload", 404, 404, NULL},
+                {"pages are not posted to", "POST /status", 404, 405, NULL},
+                {"the pages are here too", "GET /healthz", 200, 200, "ok\n"},
+                {"nothing else", "DELETE /status", 405, 405, NULL},
+        };
+        static struct conf with_admin;
+        struct telemetry *of;
+        struct reload *reload;
+        struct http *admin;
+        char request[200];
+
+        (void)snprintf(admin_path, sizeof admin_path, "/tmp/test_http.%d.sock", (int)getpid());
+        with_admin = conf;
+        with_admin.admin_socket = admin_path;
+        with_admin.n_windows = 0; /* the one of this file has no bucket */
+        of = telemetry_new(&with_admin, 2, 2);
+        reload = reload_new(&with_admin, &(struct policy){.name = host}, of);
+        admin = open_admin(of, reload, CLOUTD_OK);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                int fd = connect_to_admin();
+                const struct reply *reply;
+
+                (void)snprintf(request, sizeof request, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                               rows[i].request);
+                reply = ask_on(fd, request, true);
+                cr_expect(eq(int, reply->status, rows[i].status), "%s", rows[i].why);
+                if (rows[i].body != NULL)
+                        cr_expect(eq(str, (char *)reply->body, (char *)rows[i].body), "%s", rows[i].why);
+                cr_expect(eq(int, close(fd), 0));
+                fd = connect_to(http_port(http));
+                cr_expect(eq(int, ask_on(fd, request, true)->status, rows[i].status_over_tcp), "%s",
+                          rows[i].why);
+                cr_expect(eq(int, close(fd), 0));
+        }
+        cr_expect(eq(int, (int)log_get_level(), (int)LOG_LEVEL_ERROR));
+        cr_expect(eq(ptr, open_admin(of, reload, CLOUTD_ECONF), NULL), "another daemon's is not taken");
+
+        /* Who waits for a reload is told when the daemon stops. */
+        {
+                const int fd = connect_to_admin();
+                static const char post[] = "POST /reload HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+                const struct reply *reply;
+
+                cr_assert(eq(sz, (size_t)send(fd, post, sizeof post - 1, 0), sizeof post - 1));
+                (void)usleep(50000); /* whether it waits by then or not: the answer is the same */
+                reload_stop(reload);
+                reply = ask_on(fd, "", true);
+                cr_expect(eq(int, reply->status, 409));
+                cr_expect(eq(str, (char *)reply->body, "the daemon stops"));
+                (void)close(fd);
+        }
+        cr_expect(eq(ptr, http_close(admin), NULL));
+        cr_expect(ne(int, access(admin_path, F_OK), 0), "the file is taken away");
+        (void)reload_free(reload);
+        (void)telemetry_free(of);
 }
