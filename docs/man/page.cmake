@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # page.cmake - one man page: what other places say already is taken from there, the rest is the .scd file.
 #
-#   cmake -DIN=docs/man/NAME.SECTION.scd -DOUT=FILE -DSCDOC=PROGRAM -DKEYS=docs/configuration.md -DGEN=clout-gen -P page.cmake
+#   cmake -DIN=docs/man/NAME.SECTION.scd -DOUT=FILE -DSCDOC=PROGRAM -DKEYS=docs/configuration.md -DPROGRAM=NAME -P page.cmake
 #
 #   @KEYS@     the table of keys in docs/configuration.md, which a test holds against the code
-#   @OPTIONS@  what clout-gen --help says
+#   @HELP@     what PROGRAM --help says, between its first lines and its exit status
 cmake_minimum_required(VERSION 3.25) # below, "@KEYS@" would be a variable
 file(READ ${IN} page)
 if(page MATCHES "@KEYS@")
@@ -29,14 +29,11 @@ if(page MATCHES "@KEYS@")
   endif()
   string(REPLACE "@KEYS@" "${keys}" page "${page}")
 endif()
-if(page MATCHES "@OPTIONS@")
-  execute_process(COMMAND ${GEN} --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
-  string(FIND "${help}" " Where to:" from)
-  string(FIND "${help}" "\n  -?, --help" to)
-  math(EXPR length "${to} - ${from}")
-  string(SUBSTRING "${help}" ${from} ${length} help)
+if(page MATCHES "@HELP@")
+  execute_process(COMMAND ${PROGRAM} --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX REPLACE "\n(Examples|Exit status):.*" "" help "${help}")
   string(STRIP "${help}" help)
-  string(REPLACE "@OPTIONS@" "```\n ${help}\n```" page "${page}")
+  string(REPLACE "@HELP@" "```\n${help}\n```" page "${page}")
 endif()
 file(WRITE ${OUT}.scd "${page}")
 execute_process(COMMAND ${SCDOC} INPUT_FILE ${OUT}.scd OUTPUT_FILE ${OUT} COMMAND_ERROR_IS_FATAL ANY)

@@ -31,9 +31,12 @@ show() { systemctl show --value -p "$1" "cloutd@$2"; }
 # shellcheck disable=SC2053 # it is a pattern
 says() { [[ $(show "$1" "$2") == $3 ]]; }
 http() { curl -fsS -m 5 "http://127.0.0.1:$1"; }
+metric() { http "$1/metrics" | grep -qx -- "$2"; }
 in_journal() { journalctl -b --no-pager -u "cloutd@$1" | grep -qE -- "$2"; }
 
 # ---- events, and what they are worth by policies/kred.yaml ----
+
+follow=1 # so many points
 
 produce() { clout-gen -b "$broker" --topic interactions --replay "$1" "${@:2}" 2>/dev/null; }
 
@@ -45,7 +48,7 @@ worth() {
         {
             type = text("type"); f = text("actor_followers") + 0
             if (text("actor") == text("target")) next
-            if (type == "follow") p = 1
+            if (type == "follow") p = '"$follow"'
             else if (type == "retweet" || type == "reply") p = f > 100000 ? 50 : f > 10000 ? 25 : 10
             else next
             sum[text("target")] += p
@@ -134,15 +137,21 @@ check "it cannot run another program" \
 # ---- reload ----
 
 pid=$(show MainPID main)
-sed -i 's/^log_level: info/log_level: notice/' /etc/cloutd/main.yaml
+sed -i 's/{points: 1}/{points: 2}/' /etc/cloutd/policies/kred.yaml
+follow=2
 check "a reload is good" systemctl reload cloutd@main
-check "  and the process is the same" says MainPID main "$pid"
+check "  the process is the same" says MainPID main "$pid"
+check "  and every account is scored by the new points" all_right clout: events1
 cp /etc/cloutd/main.yaml good.yaml
 echo 'lanes: many' >>/etc/cloutd/main.yaml
 check "a reload with a bad file fails" fails systemctl reload cloutd@main
 check "  the service stays active" says "ActiveState" main active
 check "  the process is the same" says MainPID main "$pid"
 check "  and the journal names file and line" in_journal main 'main.yaml:[0-9]+:[0-9]+: lanes'
+systemctl kill -s HUP cloutd@main
+check "SIGHUP without the check is refused as well, and a metric says so" \
+    until_true 20 metric 9464 'cloutd_config_last_reload_successful 0'
+check "  the daemon goes on" http 9464/readyz
 cp /etc/cloutd/main.yaml /etc/cloutd/bad.yaml
 cp good.yaml /etc/cloutd/main.yaml
 check "a start with a bad file fails" fails systemctl -q start cloutd@bad
