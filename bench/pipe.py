@@ -2,19 +2,22 @@
 """pipe.py - from Kafka to Redis: cloutd, the floor below it, and its naive rival, on one topic and in turns.
 
     with Pipe(folder) as pipe: figures = compare(pipe, events=2_000_000, accounts=1_000_000, rounds=5)
-    catch_up(), scale()                    a long log; many accounts against few
+    catch_up(), scale(), bound()           a long log; many accounts against few, and against little memory
 
 A real Kafka and a real Redis, as the integration tests start them.  Every contender reads the same topic from its beginning to
 its end; Redis is empty each time.  CPU time is a whole process's, its start included.  A figure that was measured several
 times is a list, in the order of the rounds: a ratio of two contenders is one of each round.
 """
 
+import contextlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -148,9 +151,8 @@ def run_cloutd(world):
     watch.until_end()
     seconds = time.monotonic() - began
     assert daemon.wait() == 0, daemon.log_tail()
-    stopped = next(line for line in daemon.log().splitlines() if " msg=stopped " in line)
-    said = dict(word.split("=", 1) for word in stopped.split() if "=" in word)
-    return watch, {"events": int(said["messages"]), "seconds": seconds, "account_writes": int(said["account_writes"])}
+    said = daemon.last_words()
+    return watch, {"events": said["messages"], "seconds": seconds, "account_writes": said["account_writes"]}
 
 
 run_cloutd.count = 0
@@ -245,6 +247,57 @@ def catch_up(pipe, events, accounts, rounds, say=print):
                      "write_to_plain_hset": cloutd["redis_cpu_ns_per_write"] / refill["redis_cpu_ns_per_account"]})
         say("  " + ", ".join(f"{name} {value:,.2f}" for name, value in rows[-1].items()))
     return {figure: [row[figure] for row in rows] for figure in rows[0]}
+
+
+@contextlib.contextmanager
+def hard_times(process, after_s, stopped_s, slow_s):
+    """Beside the block: Redis stands still for a while, does little for another, and stands still again."""
+    over = threading.Event()
+
+    def stop(seconds):
+        process.send_signal(signal.SIGSTOP)
+        over.wait(seconds)
+        process.send_signal(signal.SIGCONT)
+
+    def run():
+        over.wait(after_s)
+        stop(min(stopped_s, 10))  # shorter than the daemon waits for an answer
+        end = time.monotonic() + slow_s
+        while time.monotonic() < end and not over.is_set():
+            stop(0.09)
+            over.wait(0.01)
+        stop(stopped_s)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def bound(pipe, events, accounts, limit_mib, stopped_s, slow_s, say=print):
+    """Many more accounts than memory may hold, and a Redis that has its troubles: how much memory it takes after all, and
+    whether every account is right in the end."""
+    world = pipe.world(memory_limit=f"{limit_mib}MiB")
+    fill(world, events, accounts, zipf=0)
+    daemon = world.daemon("--until-end")
+    while not daemon.had_partitions():
+        assert daemon.process.poll() is None, daemon.log_tail()
+        time.sleep(0.01)
+    watch = Watch(daemon.process)
+    with hard_times(world.redis.process, stopped_s / 2, stopped_s, slow_s):
+        watch.until_end(seconds=3600)
+    seconds = time.monotonic() - watch.began
+    assert daemon.wait() == 0, daemon.log_tail()
+    _, audit = run_program(world, "audit", daemon.log_path.with_suffix(".yaml"), str(accounts))
+    ratio = watch.peak_kib / 1024 / limit_mib
+    say(f"  {audit['accounts']:,} accounts, {audit['wrong']:,} of them wrong; peak {watch.peak_kib / 1024:,.0f} MiB, {ratio:.2f} of "
+        f"the limit; {events / seconds:,.0f} events/s")
+    assert daemon.last_words()["evictions"] > 0, "everything fitted into memory"
+    assert audit["wrong"] == 0, f"{audit['wrong']} accounts are wrong"
+    return {"peak_to_limit": ratio, "events_per_s": events / seconds, "accounts": audit["accounts"]}
 
 
 def scale(pipe, events, few, many, rounds, say=print):

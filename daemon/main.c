@@ -119,7 +119,8 @@ static void log_books(const struct telemetry *telemetry)
                  telemetry_sum(telemetry, LANE_CONTROL), "rejected", "%" PRIu64,
                  telemetry_sum(telemetry, LANE_REJECTED), "replayed", "%" PRIu64,
                  telemetry_sum(telemetry, LANE_REPLAYED), "account_writes", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_WRITES), NULL);
+                 telemetry_sum(telemetry, LANE_WRITES), "evictions", "%" PRIu64,
+                 telemetry_sum(telemetry, LANE_EVICTIONS), NULL);
 }
 
 static int run(const struct options *options, const struct conf *conf, const struct policy *policy)

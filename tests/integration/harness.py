@@ -349,15 +349,23 @@ class Daemon:
         books["replayed"] = int(metrics["cloutd_events_replayed_total"])
         return books
 
+    def memory_kib(self, what):
+        """VmRSS, or VmHWM: the most there was."""
+        return int(re.search(rf"^{what}:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text(), re.MULTILINE)[1])
+
     def had_partitions(self):
         return 'msg="partitions assigned"' in self.log()
 
-    def last_books(self):
-        """The same from the log line that a stopped daemon leaves."""
+    def last_words(self):
+        """The numbers of the log line that a stopped daemon leaves."""
         line = next((line for line in self.log().splitlines() if " msg=stopped " in line), None)
         assert line is not None, self.log_tail()
-        books = {name: int(value) for name, value in re.findall(r"\b(\w+)=(\d+)\b", line)}
-        return {name: books.get(name, 0) for name in (*RESULTS, "replayed")}
+        return {name: int(value) for name, value in re.findall(r"\b(\w+)=(\d+)\b", line)}
+
+    def last_books(self):
+        """The same as books(), from there."""
+        said = self.last_words()
+        return {name: said.get(name, 0) for name in (*RESULTS, "replayed")}
 
 
 def parts_of(fields):
