@@ -545,6 +545,16 @@ static bool reached_end(struct kafka *kafka)
         return least >= 3;
 }
 
+static void measure_memory(struct kafka *kafka)
+{
+        const int64_t bytes = telemetry_resident_bytes();
+
+        if (bytes >= 0)
+                /* relaxed: the number is the whole message */
+                atomic_store_explicit(&kafka->shared.memory_grown, bytes - kafka->memory_at_start,
+                                      memory_order_relaxed);
+}
+
 static void round_of_work(struct kafka *kafka)
 {
         const mono_us_t now_us = clock_mono_us();
@@ -563,6 +573,7 @@ static void round_of_work(struct kafka *kafka)
                 rd_kafka_message_destroy(message);
         }
         take_answers(kafka);
+        measure_memory(kafka);
         letters_poll(kafka->letters, now_us);
         if (kafka->restart)
                 restart_fetching(kafka);

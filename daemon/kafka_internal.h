@@ -74,7 +74,8 @@ struct kafka {
         enum cloutd_err failed_code;
         struct errmsg failure;
         mono_us_t commit_us, probe_us;
-        mono_us_t restart_us; /* assign everything again then; 0: no need */
+        int64_t memory_at_start; /* of the process, once all but accounts and messages is there */
+        mono_us_t restart_us;    /* assign everything again then; 0: no need */
 };
 
 /* kafka.c */

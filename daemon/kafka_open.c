@@ -417,6 +417,7 @@ enum cloutd_err kafka_open(const struct conf *conf, const struct policy *policy,
                 atomic_init(&kafka->shared.record_now, kafka->prejoin.record_now);
                 err = open_letters(kafka, reterr);
         }
+        kafka->memory_at_start = telemetry_resident_bytes();
         if (err == CLOUTD_OK)
                 err = lane_threads_start(kafka, reterr);
         if (err != CLOUTD_OK) {

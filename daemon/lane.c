@@ -12,6 +12,8 @@
 #define SOON_US       INT64_C(5000)
 #define EVICT_RECORDS 8192      /* records looked at for eviction in one step */
 #define RECORD_SHARE  (64 + 16) /* a record and its part of the index */
+#define SHARE_LEAST   4  /* of a share: that part is left to the accounts, whatever the process takes */
+#define SHARE_STEP    64 /* it comes back in so many steps */
 #define KAFKA_RESERVE (INT64_C(256) << 20)
 
 struct partition *lane_partition(struct lane *lane, int32_t id)
@@ -339,6 +341,31 @@ static bool any_repairing(const struct lane *lane)
         return false;
 }
 
+/* The books know what was asked of the allocator, not what it rounds up, leaves between or keeps for a while.  Where the system
+ * sees the process come close to the limit, the accounts get no more room than they have; what leaves makes room for others
+ * from then on.  (To go by what the system sees alone would send away far too many: what is freed shows there later, or
+ * never.) */
+static void memory_step(struct lane *lane)
+{
+        const int64_t limit = lane->settings->conf->memory_limit_bytes, most = memory_share(lane);
+        /* relaxed: the number is the whole message */
+        const int64_t grown = atomic_load_explicit(&lane->shared->memory_grown, memory_order_relaxed);
+
+        if (grown > limit / 16 * 15 && grown > lane->memory_seen) {
+                const int64_t used = bytes_used(lane);
+
+                if (used < lane->memory_share)
+                        lane->memory_share = used;
+                if (lane->memory_share < most / SHARE_LEAST)
+                        lane->memory_share = most / SHARE_LEAST;
+        } else if (grown < limit / 8 * 7 && grown != lane->memory_seen && lane->memory_share < most) {
+                lane->memory_share += most / SHARE_STEP;
+                if (lane->memory_share > most)
+                        lane->memory_share = most;
+        }
+        lane->memory_seen = grown;
+}
+
 bool lane_wants_records(const struct lane *lane)
 {
         const bool room =
@@ -457,6 +484,7 @@ int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
         sweep_step(lane->sweeper);
         if (!lane->pipeline.under_way)
                 store_step(lane); /* what the partitions made ready goes at once */
+        memory_step(lane);
         evict(lane);
         stop_step(lane);
         /* relaxed: each figure stands for itself */

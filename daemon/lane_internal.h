@@ -432,6 +432,7 @@ struct lane {
 
         size_t cold_bytes; /* histories and parkings */
         size_t parked_bytes;
+        int64_t memory_seen;  /* of shared->memory_grown */
         int64_t memory_share; /* of memory_limit */
         char key[512];        /* "clout:a:" and room for an id */
         size_t key_prefix_len;

@@ -640,12 +640,19 @@ static void virtual_memory_sample(const struct scrape *scrape, const struct fami
                 sample(scrape, family, NULL, NULL, pages * sysconf(_SC_PAGESIZE));
 }
 
-static void resident_memory_sample(const struct scrape *scrape, const struct family *family)
+int64_t telemetry_resident_bytes(void)
 {
         const int64_t pages = process_pages(true);
 
-        if (pages >= 0)
-                sample(scrape, family, NULL, NULL, pages * sysconf(_SC_PAGESIZE));
+        return pages >= 0 ? pages * sysconf(_SC_PAGESIZE) : -1;
+}
+
+static void resident_memory_sample(const struct scrape *scrape, const struct family *family)
+{
+        const int64_t bytes = telemetry_resident_bytes();
+
+        if (bytes >= 0)
+                sample(scrape, family, NULL, NULL, bytes);
 }
 
 /* Our own clock's: /proc/stat, which /proc/self/stat needs to tell the time, is not there under our systemd

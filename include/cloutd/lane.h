@@ -113,6 +113,7 @@ struct lane_shared {
         struct telemetry *telemetry;
         _Atomic bool sums; /* accounts have parts from several partitions (shared.c); once true, for good */
         _Atomic wall_ms_t record_now; /* clock: record: the highest record time known */
+        _Atomic int64_t memory_grown; /* of the process since the start, as the system counts; 0: unknown */
 };
 
 struct lane;

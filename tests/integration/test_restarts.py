@@ -14,7 +14,7 @@ import redis
 from harness import ROOT, Kafka, Unavailable, wait_for
 from oracle import Policy, Rule, Tier
 from policies import KRED, MIXED, with_points
-from stream import Flow, Stream
+from stream import Flow, Stream, fill_with_newcomers
 
 
 def assigned(world):
@@ -124,6 +124,26 @@ def test_more_accounts_than_memory(new_world):
         metrics = daemon.metrics()
         assert metrics["cloutd_account_evictions_total"] > 0
         assert metrics["cloutd_accounts_resident"] < 15_000
+    finish(world, exactly_once=True)
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_while_redis_stands_still(new_world):
+    """More accounts than fit, and none may leave before Redis has it."""
+    limit_mib = 48
+    world = new_world(memory_limit=f"{limit_mib}MiB", boards=100, lanes=2)
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        before_kib = daemon.memory_kib("VmRSS")
+        world.redis.process.send_signal(signal.SIGSTOP)
+        fill_with_newcomers(world, 400_000)
+        time.sleep(3)  # it takes what it may
+        world.redis.process.send_signal(signal.SIGCONT)
+        world.wait_until_read(180)
+        grown_mib = (daemon.memory_kib("VmHWM") - before_kib) / 1024
+        assert grown_mib <= 1.10 * limit_mib
+        metrics = daemon.metrics()
+        assert metrics["cloutd_account_evictions_total"] > 0
     finish(world, exactly_once=True)
 
 

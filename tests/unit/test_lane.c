@@ -1006,6 +1006,35 @@ Test(lane, more_accounts_than_memory_holds)
                 rig_compare_account(rig, a, "by the clock");
 }
 
+Test(lane, accounts_get_no_more_room_once_the_process_is_larger_than_it_may_be)
+{
+        const int64_t limit = INT64_C(4) << 20, beyond = limit + (limit >> 4);
+        int64_t held;
+
+        rig_configure(rig, RIG_CONF "memory_limit: 4MiB\nboards: {size: 3}\n", 10);
+        rig->n_accounts = 9000;
+        count_all(1);
+        x = started();
+        daemon_settle(x, "all fit by the books");
+        cr_expect_eq(daemon_counter(x, LANE_EVICTIONS), 0);
+        held = atomic_load(&x->telemetry->lanes[0].memory_bytes);
+        atomic_store(&x->shared.memory_grown, beyond);
+        rig->n_accounts = 12000;
+        count_all(1);
+        daemon_settle(x, "but not by the system's");
+        cr_expect_gt(daemon_counter(x, LANE_EVICTIONS), 0);
+        cr_expect_leq(atomic_load(&x->telemetry->lanes[0].memory_bytes), held);
+        for (int64_t i = 0; i < 100; i++) {
+                atomic_store(&x->shared.memory_grown, limit / 2 - i);
+                daemon_step(x);
+        }
+        count_all(1);
+        daemon_settle(x, "the room is there again");
+        cr_expect_gt(atomic_load(&x->telemetry->lanes[0].memory_bytes), held);
+        for (int a = 0; a < rig->n_accounts; a += 97)
+                rig_compare_account(rig, a, "in the end");
+}
+
 /* ---- boards ---- */
 
 Test(lane, the_first_k_of_each_board_are_the_best_k)
