@@ -10,7 +10,7 @@ bench_lane runs under callgrind.  A figure is what the calls of some functions c
 the first:
 
     decode    decode_event()      a message's line to an event
-    find      table_find()        and the two look-ahead passes before it
+    find      table_find_likely() and the two look-ahead passes before it
     count     account_event()     its fold of a full or past stretch included
     encode    account_encode()    an account's commands for Redis, and gather_put(), its part of those for many
 
@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = Path(os.environ.get("CLOUTD_BUILD", ROOT / "build" / "release"))
 COMMITTED = Path(__file__).resolve().with_name("instructions.json")
-FUNCTIONS = {"decode": ["decode_event"], "find": ["table_find", "table_prefetch_index", "table_prefetch_record"],
+FUNCTIONS = {"decode": ["decode_event"], "find": ["table_find_likely", "table_prefetch_index", "table_prefetch_record"],
              "count": ["account_event"], "encode": ["account_encode", "gather_put"]}
 SIZE = ["--accounts", "5000", "--events", "20000", "--rounds", "4"]
 TOLERANCE = 0.03

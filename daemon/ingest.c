@@ -20,6 +20,7 @@ struct batch_event {
         struct event event;
         uint64_t hash;
         struct parked_event act;
+        uint32_t likely; /* number of the account's record */
         bool several_lines;
 };
 
@@ -54,7 +55,8 @@ static void close_message(struct batch *batch)
 static void count_batch(struct batch *batch)
 {
         for (unsigned i = 0; i < batch->n; i++)
-                table_prefetch_record(batch->events[i].partition->table, batch->events[i].hash);
+                batch->events[i].likely =
+                        table_prefetch_record(batch->events[i].partition->table, batch->events[i].hash);
         for (unsigned i = 0; i < batch->n; i++) {
                 const struct batch_event *e = &batch->events[i];
                 struct partition *p = e->partition;
@@ -66,7 +68,8 @@ static void count_batch(struct batch *batch)
                         close_message(batch);
                 batch->open_partition = p;
                 batch->open_offset = e->act.offset;
-                number = table_find(p->table, e->hash, e->event.target, e->event.target_len);
+                number =
+                        table_find_likely(p->table, e->likely, e->hash, e->event.target, e->event.target_len);
                 if (__builtin_expect(e->act.offset < p->repair_until, false) &&
                     (number == 0 || !(account_of(p, number)->flags & RECORD_REPAIR))) {
                         if (e->act.act == ACT_COUNT)

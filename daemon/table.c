@@ -242,16 +242,17 @@ void table_prefetch_index(const struct table *table, uint64_t hash)
         __builtin_prefetch(&table->index[index_home(table, index_hash(hash))]);
 }
 
-void table_prefetch_record(const struct table *table, uint64_t hash)
+uint32_t table_prefetch_record(const struct table *table, uint64_t hash)
 {
         const uint32_t want = index_hash(hash);
 
         for (size_t i = index_home(table, want); table->index[i] != 0; i = index_next(table, i)) {
                 if ((uint32_t)(table->index[i] >> 32) == want) {
                         __builtin_prefetch(table_record(table, (uint32_t)table->index[i]));
-                        return;
+                        return (uint32_t)table->index[i];
                 }
         }
+        return 0;
 }
 
 const char *record_id(const struct table *table, const struct record *record, char *buf)
@@ -291,6 +292,15 @@ uint32_t table_find(const struct table *table, uint64_t hash, const char *id, si
                         return (uint32_t)table->index[i];
         }
         return 0;
+}
+
+uint32_t table_find_likely(const struct table *table, uint32_t likely, uint64_t hash, const char *id,
+                           size_t id_len)
+{
+        /* No account has an empty id, so a slot that is not in use is none of them. */
+        if (likely != 0 && record_is(table, table_record(table, likely), id, id_len))
+                return likely;
+        return table_find(table, hash, id, id_len);
 }
 
 /* Put an entry into the first free position from its home on; the last is followed by the first. */

@@ -91,13 +91,16 @@ size_t table_bytes(const struct table *table); /* index and slabs */
 /* The longest id that lies in the record itself. */
 size_t table_inline_id(const struct table *table);
 
-/* The three passes of a batch: first for every event, then for every event, then find.  Each only warms
- * caches; table_find() is right without them. */
-void table_prefetch_index(const struct table *table, uint64_t hash);
-void table_prefetch_record(const struct table *table, uint64_t hash);
-
 /* The account's record number, or 0. */
 uint32_t table_find(const struct table *table, uint64_t hash, const char *id, size_t id_len);
+
+/* The same in three passes of a batch, each for every event: ask for the index line; look into it and ask for the
+ * record, whose likely number comes back (0: none); find.  Between the passes the table may change as it likes: a
+ * guess that no longer holds costs a look into the index. */
+void table_prefetch_index(const struct table *table, uint64_t hash);
+uint32_t table_prefetch_record(const struct table *table, uint64_t hash);
+uint32_t table_find_likely(const struct table *table, uint32_t likely, uint64_t hash, const char *id,
+                           size_t id_len);
 
 /* Make a record for an account that is not there: id and place set, everything else zero, phase RECORD_FREE
  * (the caller sets it).  For an id longer than table_inline_id() the caller sets ->cold before the next table
