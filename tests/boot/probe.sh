@@ -100,15 +100,18 @@ check "every score is right" all_right clout: events1
 check "systemctl status has rate, lag and accounts" \
     until_true 15 says StatusText main "*events/s, lag * messages (* s), * accounts in memory"
 check "cloutctl finds it all in /etc/cloutd/main.yaml" cloutctl top
+check "  and the daemon's socket" cloutctl status
 
 # ---- a second instance, for a lane that stands still: that takes half a minute, so it goes on beside the rest ----
 
-sed -e 's/group: cloutd/group: second/; s/prefix: "clout:"/prefix: "second:"/; s/:9464/:9465/' /etc/cloutd/main.yaml \
-    >/etc/cloutd/second.yaml
+sed -e 's/group: cloutd/group: second/; s/prefix: "clout:"/prefix: "second:"/; s/:9464/:9465/' \
+    -e 's|#properties_file: .*|properties_file: /run/credentials/cloutd@second.service/cloutd_kafka.properties|' \
+    /etc/cloutd/main.yaml >/etc/cloutd/second.yaml
+echo client.id=probe >/etc/cloutd/credentials/kafka.properties
 mkdir -p /run/systemd/system/cloutd@second.service.d
 printf '[Service]\nWatchdogSec=4s\n' >/run/systemd/system/cloutd@second.service.d/watchdog.conf
 systemctl daemon-reload
-check "a second instance runs beside it" systemctl -q start cloutd@second
+check "a second instance runs beside it, its Kafka properties a credential" systemctl -q start cloutd@second
 until_true 30 http 9465/readyz
 check "both count the same" all_right second: events1
 systemctl kill -s STOP cloutd@second
