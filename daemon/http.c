@@ -345,7 +345,7 @@ static enum cloutd_err listen_at_path(const char *path, int *ret_fd, struct errm
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         CHECK(strlen(path) < sizeof at.sun_path); /* conf.c has looked */
-        (void)strcpy(at.sun_path, path);
+        memcpy(at.sun_path, path, strlen(path) + 1);
         if (fd < 0)
                 return fail(reterr, CLOUTD_ECONF, "admin_socket: %s: %s", path, strerror(errno));
         err = clear_path(fd, &at, reterr);

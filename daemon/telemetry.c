@@ -345,7 +345,8 @@ struct scrape {
 struct family {
         const char *name;
         const char *type;
-        const char *help; /* NULL: that of the lane counter */
+        const char *labels; /* names, with commas between */
+        const char *help;   /* NULL: that of the lane counter */
         void (*samples)(const struct scrape *scrape, const struct family *family);
         enum lane_counter counter; /* for lane_counter_sample */
 };
@@ -683,41 +684,41 @@ static void max_fds_sample(const struct scrape *scrape, const struct family *fam
                 sample(scrape, family, NULL, NULL, (int64_t)limit.rlim_cur);
 }
 
-#define LANE_FAMILY(name, counter)                                      \
-        {                                                               \
-                (name), "counter", NULL, lane_counter_sample, (counter) \
+#define LANE_FAMILY(name, counter)                                          \
+        {                                                                   \
+                (name), "counter", "", NULL, lane_counter_sample, (counter) \
         }
-#define FAMILY(name, type, help, samples)                             \
-        {                                                             \
-                (name), (type), (help), (samples), LANE_COUNTER_COUNT \
+#define FAMILY(name, type, labels, help, samples)                               \
+        {                                                                       \
+                (name), (type), (labels), (help), (samples), LANE_COUNTER_COUNT \
         }
 static const struct family families[] = {
-        FAMILY("cloutd_events_total", "counter",
+        FAMILY("cloutd_events_total", "counter", "result",
                "lines consumed, by result; with cloutd_events_replayed_total they are all that was consumed",
                events_samples),
         LANE_FAMILY("cloutd_events_replayed_total", LANE_REPLAYED),
         LANE_FAMILY("cloutd_messages_total", LANE_MESSAGES),
         LANE_FAMILY("cloutd_bytes_total", LANE_BYTES),
-        FAMILY("cloutd_lag_messages", "gauge",
+        FAMILY("cloutd_lag_messages", "gauge", "partition",
                "records between the next one to count and the end of the partition", lag_messages_samples),
-        FAMILY("cloutd_lag_seconds", "gauge",
+        FAMILY("cloutd_lag_seconds", "gauge", "partition",
                "now - time of the last record counted; 0 at the end of the partition", lag_seconds_samples),
-        FAMILY("cloutd_log_missing_messages", "gauge",
+        FAMILY("cloutd_log_missing_messages", "gauge", "partition",
                "records that the log no longer has and no score contains: accepted gaps, and the one that "
                "the "
                "partition stopped at",
                missing_samples),
-        FAMILY("cloutd_event_to_redis_seconds", "histogram",
+        FAMILY("cloutd_event_to_redis_seconds", "histogram", "since",
                "from the record's timestamp, or from its arrival here, to the acknowledgement by Redis",
                latency_samples),
-        FAMILY("cloutd_edge_lag_seconds", "gauge",
+        FAMILY("cloutd_edge_lag_seconds", "gauge", "",
                "how long ago the oldest bucket edge passed whose accounts are not all written yet",
                edge_lag_sample),
-        FAMILY("cloutd_board_rebuilding", "gauge", "1 while the leaderboard of the window is being rebuilt",
-               boards_samples),
+        FAMILY("cloutd_board_rebuilding", "gauge", "window",
+               "1 while the leaderboard of the window is being rebuilt", boards_samples),
         LANE_FAMILY("cloutd_redis_commands_total", LANE_REDIS_COMMANDS),
         LANE_FAMILY("cloutd_redis_sent_bytes_total", LANE_REDIS_BYTES),
-        FAMILY("cloutd_redis_flush_accounts", "histogram", "accounts written by one EXEC",
+        FAMILY("cloutd_redis_flush_accounts", "histogram", "", "accounts written by one EXEC",
                flush_accounts_samples),
         LANE_FAMILY("cloutd_redis_errors_total", LANE_REDIS_ERRORS),
         LANE_FAMILY("cloutd_redis_rollbacks_total", LANE_REDIS_ROLLBACKS),
@@ -728,32 +729,49 @@ static const struct family families[] = {
         LANE_FAMILY("cloutd_account_damaged_total", LANE_DAMAGED),
         LANE_FAMILY("cloutd_redis_foreign_keys_total", LANE_FOREIGN),
         LANE_FAMILY("cloutd_account_repairs_total", LANE_REPAIRS),
-        FAMILY("cloutd_rebalances_total", "counter", "assignments received from the consumer group",
+        FAMILY("cloutd_rebalances_total", "counter", "", "assignments received from the consumer group",
                rebalances_sample),
-        FAMILY("cloutd_partitions", "gauge",
+        FAMILY("cloutd_partitions", "gauge", "phase",
                "partitions of the topic that this daemon has to do with, by phase", partitions_samples),
-        FAMILY("cloutd_last_commit_timestamp_seconds", "gauge", "when offsets were last committed to Kafka",
-               last_commit_sample),
-        FAMILY("cloutd_accounts_resident", "gauge", "accounts in memory", accounts_sample),
+        FAMILY("cloutd_last_commit_timestamp_seconds", "gauge", "",
+               "when offsets were last committed to Kafka", last_commit_sample),
+        FAMILY("cloutd_accounts_resident", "gauge", "", "accounts in memory", accounts_sample),
         LANE_FAMILY("cloutd_account_writes_total", LANE_WRITES),
         LANE_FAMILY("cloutd_account_evictions_total", LANE_EVICTIONS),
         LANE_FAMILY("cloutd_account_edges_fired_total", LANE_FIRED),
-        FAMILY("cloutd_memory_bytes", "gauge",
+        FAMILY("cloutd_memory_bytes", "gauge", "kind",
                "memory for accounts, and what the allocator says of the whole", memory_samples),
-        FAMILY("cloutd_policy_info", "gauge", "the policy that scores are computed with", policy_sample),
-        FAMILY("cloutd_config_last_reload_successful", "gauge",
+        FAMILY("cloutd_policy_info", "gauge", "version, name", "the policy that scores are computed with",
+               policy_sample),
+        FAMILY("cloutd_config_last_reload_successful", "gauge", "",
                "1 if the last reload was good, or none was asked for since the start", reload_sample),
-        FAMILY("cloutd_config_last_reload_success_timestamp_seconds", "gauge",
+        FAMILY("cloutd_config_last_reload_success_timestamp_seconds", "gauge", "",
                "when the configuration at work was read: at the last good reload, or the start",
                last_reload_sample),
-        FAMILY("cloutd_build_info", "gauge", "the version of this program", build_sample),
-        FAMILY("process_cpu_seconds_total", "counter", "user and system CPU time", cpu_sample),
-        FAMILY("process_virtual_memory_bytes", "gauge", "virtual memory size", virtual_memory_sample),
-        FAMILY("process_resident_memory_bytes", "gauge", "resident memory size", resident_memory_sample),
-        FAMILY("process_start_time_seconds", "gauge", "start time since the epoch", start_time_sample),
-        FAMILY("process_open_fds", "gauge", "open file descriptors", open_fds_sample),
-        FAMILY("process_max_fds", "gauge", "most file descriptors that may be open", max_fds_sample),
+        FAMILY("cloutd_build_info", "gauge", "version", "the version of this program", build_sample),
+        FAMILY("process_cpu_seconds_total", "counter", "", "user and system CPU time", cpu_sample),
+        FAMILY("process_virtual_memory_bytes", "gauge", "", "virtual memory size", virtual_memory_sample),
+        FAMILY("process_resident_memory_bytes", "gauge", "", "resident memory size", resident_memory_sample),
+        FAMILY("process_start_time_seconds", "gauge", "", "start time since the epoch", start_time_sample),
+        FAMILY("process_open_fds", "gauge", "", "open file descriptors", open_fds_sample),
+        FAMILY("process_max_fds", "gauge", "", "most file descriptors that may be open", max_fds_sample),
 };
+
+static const char *family_help(const struct family *family)
+{
+        return family->help != NULL ? family->help : counter_helps[family->counter];
+}
+
+bool telemetry_family_doc(size_t i, struct telemetry_family_doc *ret_doc)
+{
+        if (i >= sizeof families / sizeof *families)
+                return false;
+        *ret_doc = (struct telemetry_family_doc){.name = families[i].name,
+                                                 .type = families[i].type,
+                                                 .labels = families[i].labels,
+                                                 .help = family_help(&families[i])};
+        return true;
+}
 
 /* Close a stream of open_memstream(3) and hand out its text, or NULL when memory ran out on the way. */
 static char *text_close(FILE *out, char **text)
@@ -778,8 +796,7 @@ char *telemetry_metrics(const struct telemetry *telemetry, wall_ms_t now_ms)
         for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
                 const struct family *family = &families[i];
 
-                (void)fprintf(scrape.out, "# HELP %s %s\n# TYPE %s %s\n", family->name,
-                              family->help != NULL ? family->help : counter_helps[family->counter],
+                (void)fprintf(scrape.out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family_help(family),
                               family->name, family->type);
                 family->samples(&scrape, family);
         }

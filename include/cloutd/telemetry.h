@@ -179,6 +179,14 @@ enum cloutd_err telemetry_set_policy(struct telemetry *telemetry, const char *ve
 /* A reload is over.  The control thread only. */
 void telemetry_reloaded(struct telemetry *telemetry, bool good, wall_ms_t now_ms);
 
+/* The table of metrics for the manual: row @i, or false after the last.  A test holds docs/metrics.md to it. */
+struct telemetry_family_doc {
+        const char *name, *type;
+        const char *labels; /* names, with commas between; "" for none */
+        const char *help;
+};
+bool telemetry_family_doc(size_t i, struct telemetry_family_doc *ret_doc);
+
 /* The four texts.  malloc'ed, to be freed by the caller; NULL when out of memory.  Any thread; @now_ms and
  * @now_us are the caller's clocks.  telemetry_ready() and telemetry_healthy() put their verdict into the last
  * argument and return one reason a line, or "ready\n" and "ok\n". */

@@ -682,3 +682,85 @@ Test(telemetry, none_of_a_kind_is_a_number_too)
         cr_expect(eq(ptr, telemetry_free(none), NULL));
         cr_expect(eq(ptr, telemetry_free(NULL), NULL));
 }
+
+/* ---- what the operator reads says the same as the table ---- */
+
+static char *manual_row(const struct telemetry_family_doc *doc)
+{
+        char *row = NULL;
+
+        cr_assert(asprintf(&row, "| `%s` | %s | %s%s%s | %s |\n", doc->name, doc->type,
+                           *doc->labels != '\0' ? "`" : "", doc->labels, *doc->labels != '\0' ? "`" : "",
+                           doc->help) > 0);
+        return row;
+}
+
+Test(telemetry, the_manual_has_the_row_of_every_metric_and_no_other)
+{
+        static char manual[1 << 16];
+        FILE *file = fopen(PROJECT_SOURCE_DIR "/docs/metrics.md", "r");
+        struct telemetry_family_doc doc;
+        char *want = NULL, *begin;
+        size_t len;
+        FILE *table = open_memstream(&want, &len);
+
+        for (size_t i = 0; telemetry_family_doc(i, &doc); i++) {
+                char *row = manual_row(&doc);
+
+                (void)fputs(row, table);
+                free(row);
+        }
+        (void)fputc('\n', table);
+        cr_assert(fclose(table) == 0);
+        cr_assert(file != NULL);
+        (void)!fread(manual, 1, sizeof manual - 1, file);
+        cr_assert(fclose(file) == 0);
+        begin = strstr(manual, "|---|---|---|---|\n");
+        cr_assert(begin != NULL);
+        begin += strlen("|---|---|---|---|\n");
+        if (strncmp(begin, want, len) != 0) /* to be pasted */
+                cr_assert(false, "docs/metrics.md should have the table\n%s", want);
+        free(want);
+}
+
+/* Names of the labels of a sample, as the table has them; `le` belongs to the type. */
+static void label_names(const char *line, char *ret_names, size_t size)
+{
+        size_t len = 0;
+
+        *ret_names = '\0';
+        line += strcspn(line, "{ ");
+        while (*line == '{' || *line == ',') {
+                const size_t n = strcspn(++line, "=");
+
+                if (n != 2 || strncmp(line, "le", 2) != 0)
+                        len += (size_t)snprintf(ret_names + len, size - len, "%s%.*s", len > 0 ? ", " : "",
+                                                (int)n, line);
+                line += n + 2;
+                line += strcspn(line, "\"") + 1;
+        }
+}
+
+Test(telemetry, samples_have_the_labels_of_their_row)
+{
+        char *metrics, *rest = NULL;
+        struct telemetry_family_doc doc = {0};
+        size_t row = 0, n_samples = 0;
+
+        all_fine();
+        metrics = telemetry_metrics(telemetry, NOW_MS);
+        cr_assert(ne(ptr, metrics, NULL));
+        for (char *line = strtok_r(metrics, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+                char names[100];
+
+                if (strncmp(line, "# HELP ", 7) == 0)
+                        cr_assert(telemetry_family_doc(row++, &doc));
+                if (*line == '#')
+                        continue;
+                n_samples++;
+                label_names(line, names, sizeof names);
+                cr_expect(eq(str, names, (char *)doc.labels), "%s", line);
+        }
+        cr_expect(lt(sz, 50, n_samples));
+        free(metrics);
+}
