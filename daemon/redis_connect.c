@@ -66,7 +66,7 @@ static enum cloutd_err take_reply(const redisContext *redis, redisReply *reply, 
         return err;
 }
 
-#define NAME_SIZE 160
+#define NAME_SIZE 400 /* a prefix, a topic, and more */
 
 /* The command and its first argument, the key with most: what an error names.  @resp: *N $L COMMAND $L KEY ... */
 static void name_of(const char *resp, char ret_name[NAME_SIZE])
@@ -80,7 +80,7 @@ static void name_of(const char *resp, char ret_name[NAME_SIZE])
 
                 begin += strlen("\r\n");
                 used += (size_t)snprintf(ret_name + used, room, "%s%.*s", i > 0 ? " " : "",
-                                         (int)(len < room / 2 ? len : room / 2), begin);
+                                         (int)(len < room - 1 ? len : room - 1), begin);
                 at = begin + len + strlen("\r\n");
         }
 }

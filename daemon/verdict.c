@@ -229,8 +229,9 @@ static void part_is_lost(struct partition *p, const struct sent_write *write)
                     "partition", "%d", p->id, NULL);
 }
 
-/* The function wrote one of @n_parts (negative: one is lost).  In keyed mode another source may write its part alone over it until the mode
- * says so, and believes that the account is on the boards that it put it on itself: so it is written again then. */
+/* The function wrote one of @n_parts (negative: one is lost).  In keyed mode another source may write its part alone over
+ * it until the mode says so, and believes that the account is on the boards that it put it on itself: so it is written
+ * again then. */
 static void parts_written(struct partition *p, struct sent_write *write, long long n_parts)
 {
         if (n_parts < 0) {
