@@ -331,6 +331,31 @@ int rig_place_cmp(const void *a, const void *b)
         return story_place_cmp(x->points, x->name, y->points, y->name);
 }
 
+void rig_nobody_is_kept_off(struct rig *rig, int window, const char *when)
+{
+        const char *name = story_window(rig->conf, (size_t)window);
+
+        for (int a = 0; a < rig->n_accounts; a++) {
+                const int p = rig_partition_of(a);
+                char buf[ACCOUNT_ID_MAX + 1], field[40];
+                redisReply *points, *place;
+
+                (void)snprintf(field, sizeof field, "sweep:%s", name);
+                if (rig_own(rig, p, field) > 0)
+                        continue;
+                (void)snprintf(field, sizeof field, "floor:%s", name);
+                points = rig_redis(rig, "HGET clout:a:%s %s", rig_name(a, buf), name);
+                place = rig_redis(rig, "ZSCORE clout:top:%s %s", name, buf);
+                cr_assert(points->type == REDIS_REPLY_NIL || strtoll(points->str, NULL, 10) <= 0 ||
+                                  strtoll(points->str, NULL, 10) <= rig_own(rig, p, field) ||
+                                  place->type == REDIS_REPLY_STRING,
+                          "%s: top:%s lacks %s, which has %s; the floor is %" PRId64, when, name, buf,
+                          points->str, rig_own(rig, p, field));
+                freeReplyObject(points);
+                freeReplyObject(place);
+        }
+}
+
 void rig_compare_boards(struct rig *rig, const char *when)
 {
         struct rig_place *places = calloc((size_t)rig->n_accounts, sizeof *places);

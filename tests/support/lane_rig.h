@@ -106,6 +106,8 @@ int rig_place_cmp(const void *a, const void *b);
 /* The first K of every board are the best K, ties included. */
 void rig_compare_boards(struct rig *rig, const char *when);
 void rig_compare(struct rig *rig, const char *when);
+/* Whoever has points by its hash, at or above the floor and with no sweep open, is on the board: now. */
+void rig_nobody_is_kept_off(struct rig *rig, int window, const char *when);
 
 /* ---- a daemon of one lane ---- */
 struct redis_link *rig_env_link(void *ctx);

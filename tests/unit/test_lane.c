@@ -1073,32 +1073,6 @@ Test(lane, a_board_that_empties_is_filled_by_those_below_its_floor)
         rig_compare_boards(rig, "fallen");
 }
 
-/* Whoever has points by its hash, at or above the floor and with no sweep open, is on the board: now. */
-static void nobody_is_kept_off(int window, const char *when)
-{
-        const char *name = story_window(rig->conf, (size_t)window);
-
-        for (int a = 0; a < rig->n_accounts; a++) {
-                const int p = rig_partition_of(a);
-                char buf[ACCOUNT_ID_MAX + 1], field[40];
-                redisReply *points, *place;
-
-                (void)snprintf(field, sizeof field, "sweep:%s", name);
-                if (rig_own(rig, p, field) > 0)
-                        continue;
-                (void)snprintf(field, sizeof field, "floor:%s", name);
-                points = rig_redis(rig, "HGET clout:a:%s %s", rig_name(a, buf), name);
-                place = rig_redis(rig, "ZSCORE clout:top:%s %s", name, buf);
-                cr_assert(points->type == REDIS_REPLY_NIL || strtoll(points->str, NULL, 10) <= 0 ||
-                                  strtoll(points->str, NULL, 10) <= rig_own(rig, p, field) ||
-                                  place->type == REDIS_REPLY_STRING,
-                          "%s: top:%s lacks %s, which has %s; the floor is %" PRId64, when, name, buf,
-                          points->str, rig_own(rig, p, field));
-                freeReplyObject(points);
-                freeReplyObject(place);
-        }
-}
-
 Test(lane, a_sweep_ends_with_everybody_on_the_board_also_those_whose_edge_is_due)
 {
         /* A window ends for all of them while the floor falls.  By the clock nobody has points in it any more, by
@@ -1135,7 +1109,7 @@ Test(lane, a_sweep_ends_with_everybody_on_the_board_also_those_whose_edge_is_due
         p = daemon_partition(x, 0);
         for (int i = 0; i < 30; i++) {
                 daemon_steps(x, 20);
-                nobody_is_kept_off(0, "while edges are due");
+                rig_nobody_is_kept_off(rig, 0, "while edges are due");
                 swept = swept || (p->floors[0].points < floor && !p->sweeps[0].set);
         }
         cr_expect(swept, "the floor fell, and a sweep ended");
