@@ -244,6 +244,15 @@ static size_t portion(const struct profile *profile, const struct buf *buf, unsi
         }
 }
 
+/* The last commands of what it has sent wait until it goes on: what others do meanwhile comes before them. */
+static void leave_the_end(struct world *world, struct node *node, unsigned arg)
+{
+        struct conn *conn = net_conn(world, node->number, 0);
+
+        if (conn != NULL)
+                (void)net_send(world, conn, net_commands(&conn->out, -1 - (int)(arg % 8 == 0)));
+}
+
 static void do_crash(struct world *world, struct node *node, unsigned arg)
 {
         for (int p = 0; p < world->n_partitions; p++) {
@@ -288,7 +297,10 @@ void deed_do(struct world *world, const struct deed *deed)
         case DEED_RUN:
                 for (unsigned i = 0; i < 1 + arg % 8; i++) {
                         node_step(node);
-                        node_deliver(node);
+                        if (i == arg % 8 && world->profile->parted && more % 4 == 0)
+                                leave_the_end(world, node, more / 4);
+                        else
+                                node_deliver(node);
                         world_pass(world, 1);
                 }
                 break;

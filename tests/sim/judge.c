@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* judge.c - is what Redis and memory hold right, after every transaction and at the end?
  *
+ *   a partition            is written by whoever its own key names
  *   an account in Redis    is f of its events up to its position, and of all below `low`; nothing takes it back while
  *                          Redis does not go back (judge_account.c)
  *   an account in memory   is f of its events up to its position, and of all below R (judge_memory.c)
@@ -19,23 +20,41 @@ int server_index(const struct world *world, const struct server *server)
         return server == world->servers[1];
 }
 
-/* A node that found that Redis went back takes the partition again, and what it has in memory is of before that: it may
- * lie behind what another owner wrote after the roll-back.  Hence the lower `low` of the two, from which all is read. */
-static bool reclaims(const struct world *world, const struct client *client, int p)
+/* The lane whose pipeline is being executed; NULL: bytes of a dead connection, or nobody's. */
+static struct lane *sender(const struct world *world, const struct client *client)
 {
         for (int i = 0; i < CONNS; i++) {
                 const struct conn *conn = &world->conns[i];
 
                 if (conn->used && client != NULL && conn->client == client && conn->link != NULL &&
-                    conn->link->is_main) {
-                        struct lane *lane = conn->link->node->lane;
-                        const struct partition *partition = lane_partition(lane, p);
-
-                        return lane->pipeline.under_way && lane->pipeline.kind == PIPELINE_RECLAIM &&
-                               partition != NULL && partition->phase == PARTITION_WENTBACK;
-                }
+                    conn->link->is_main && conn->link->node->lane->pipeline.under_way)
+                        return conn->link->node->lane;
         }
-        return false;
+        return NULL;
+}
+
+/* The fence: who writes a partition is the one that its own key names. */
+static void check_owner(struct world *world, const struct server *server, const struct client *client, int p)
+{
+        struct lane *lane = sender(world, client);
+        const struct partition *partition = lane != NULL ? lane_partition(lane, p) : NULL;
+        const struct item *token = key_item(key_of_partition(server, "own:t:", p), "token", 5);
+
+        if (partition == NULL || !partition->in_exec || token == NULL)
+                return;
+        if (token->value.len != TOKEN_LEN || memcmp(token->value.at, partition->token, TOKEN_LEN) != 0)
+                world_fail(world, "owner: %s writes partition %d, which another has claimed", lane->host, p);
+}
+
+/* A node that found that Redis went back takes the partition again, and what it has in memory is of before that: it may
+ * lie behind what another owner wrote after the roll-back.  Hence the lower `low` of the two, from which all is read. */
+static bool reclaims(const struct world *world, const struct client *client, int p)
+{
+        struct lane *lane = sender(world, client);
+        const struct partition *partition = lane != NULL ? lane_partition(lane, p) : NULL;
+
+        return partition != NULL && lane->pipeline.kind == PIPELINE_RECLAIM &&
+               partition->phase == PARTITION_WENTBACK;
 }
 
 static void say_touched(struct world *world, const struct server *server, const struct client *client)
@@ -117,6 +136,7 @@ void judge_executed(struct server *server, struct client *client)
                         before->low[p] = low;
                         for (int a = 0; reclaims(world, client, p) && a < ACCOUNTS; a++)
                                 before->part[a][p].anew = true;
+                        check_owner(world, server, client, p);
                         boards = true;
                 } else if (tag == TAG_TOP) {
                         boards = true;
