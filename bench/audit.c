@@ -38,6 +38,7 @@ static void count_line(const struct policy *policy, struct decoder *decoder, con
         struct event event;
         char number[24];
         size_t account;
+        int64_t sign;
         int rule;
 
         if (decode_event(decoder, 0, line, len, &event) != REJECT_NONE)
@@ -55,9 +56,9 @@ static void count_line(const struct policy *policy, struct decoder *decoder, con
         account = strtoul(number, NULL, 10);
         if (account >= n)
                 give_up("the topic", "more accounts than were named");
-        points[account] =
-                (points[account] == NONE ? 0 : points[account]) +
-                (event.undo ? -1 : 1) * policy->cells[policy_cell_of(policy, rule, event.followers)].points;
+        sign = event.undo ? -1 : 1;
+        points[account] = (points[account] == NONE ? 0 : points[account]) +
+                          sign * policy->cells[policy_cell_of(policy, rule, event.followers)].points;
 }
 
 static void count_topic(const struct conf *conf, const struct policy *policy, int64_t *points, size_t n)

@@ -5,6 +5,7 @@
     sustained(live, seconds, say)          the highest rate at which the lag does not grow
     latency(live, rate, seconds)           from produce to readable, beside a feed of that rate
     hold(live, rate, seconds, say)         one rate, and what it costs generator, Kafka, cloutd and Redis
+    series(live, rate, seconds)            rate, latency and memory over time, to be plotted
     rebalance(live, rate, seconds, say)    what half of the partitions wait for when they go to another daemon
     start(live, say)                       how long a daemon takes that begins where another one ended
 
@@ -22,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pipe as pipes
+import plot
 from pipe import harness
 
 SAMPLE_S = 0.5
@@ -107,6 +109,41 @@ def sustained(live, seconds, say, start=100_000, steps=5):
         good, bad = (rate, bad) if held else (good, rate)
         rate = (good + bad) / 2 if good and bad else rate * 2 if held else rate / 2
     return good
+
+
+def at_share(buckets, share):
+    """Of a histogram's {upper edge: how many up to there}, in between by a straight line; None without any."""
+    edges, below, total = sorted(buckets), 0, max(buckets.values(), default=0)
+    if total == 0:
+        return None
+    for number, edge in enumerate(edges):
+        if buckets[edge] >= share * total:
+            start = edges[number - 1] if number else 0
+            return start if edge == float("inf") else start + (edge - start) * (share * total - below) / (buckets[edge] - below)
+        below = buckets[edge]
+
+
+def series(live, rate, seconds):
+    """(times, panels for plot.py): what the daemon says of itself each second beside a feed of that rate."""
+    head = 'cloutd_event_to_redis_seconds_bucket{since="record",le="'
+    times, read, half, worst, resident = [], [], [], [], []
+    with live.feed(rate):
+        began = last = time.monotonic()
+        before = live.daemon.metrics()
+        while last < began + seconds:
+            time.sleep(1)
+            now, metrics = time.monotonic(), live.daemon.metrics()
+            grown = {name: value - before.get(name, 0) for name, value in metrics.items()}
+            buckets = {float(name[len(head):-2].replace("+Inf", "inf")): n for name, n in grown.items() if name.startswith(head)}
+            times.append(now - began)
+            read.append(sum(n for name, n in grown.items() if name.startswith("cloutd_events_total{")) / (now - last))
+            for values, share in ((half, 0.5), (worst, 0.99)):
+                quantile = at_share(buckets, share)
+                values.append(None if quantile is None else quantile * 1000)
+            resident.append(metrics["process_resident_memory_bytes"] / 2**20)
+            before, last = metrics, now
+    return times, [plot.Panel("events a second", {"read": read}), plot.Panel("ms from record to Redis", {"p50": half, "p99": worst}),
+                   plot.Panel("MiB", {"resident": resident})]
 
 
 def start(live, say):
