@@ -24,6 +24,7 @@
 #include "measure.h"
 #include <getopt.h>
 #include <inttypes.h>
+#include <jemalloc/jemalloc.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -383,12 +384,26 @@ static double resident_bytes(void)
         return (double)pages * (double)sysconf(_SC_PAGESIZE);
 }
 
+static double allocator_bytes(const char *name)
+{
+        size_t bytes = 0, len = sizeof bytes;
+        uint64_t epoch = 1;
+
+        (void)mallctl("epoch", NULL, NULL, &epoch, sizeof epoch);
+        (void)mallctl(name, &bytes, &len, NULL, 0);
+        return (double)bytes;
+}
+
 /* Accounts drawn evenly, so that the number a day is Poisson's. */
 static void bench_days(void)
 {
-        const double before = resident_bytes();
-        double ns = 0, n_resident, bytes;
+        static const char *const kinds[] = {"stats.allocated", "stats.active", "stats.resident"};
+        double before, allocator_before[3], ns = 0, n_resident, booked, resident;
 
+        memset(b.all, 0, options.n_accounts * sizeof *b.all); /* of the bench, not of the accounts */
+        before = resident_bytes();
+        for (size_t i = 0; i < 3; i++)
+                allocator_before[i] = allocator_bytes(kinds[i]);
         for (size_t day = 0; day < options.n_days; day++, b.wall_ms += DAY_MS)
                 for (size_t done = 0; done < options.n_accounts; done += AT_ONCE) {
                         for (size_t i = 0; i < AT_ONCE; i++)
@@ -398,13 +413,17 @@ static void bench_days(void)
         /* as in any round: what it says of itself */
         (void)lane_step(b.lane, b.wall_ms, b.mono_us);
         n_resident = (double)table_count(lane_partition(b.lane, 0)->table);
-        bytes = (double)atomic_load(&b.telemetry->lanes[0].memory_bytes);
+        booked = (double)atomic_load(&b.telemetry->lanes[0].memory_bytes) / n_resident;
+        resident = (resident_bytes() - before) / n_resident;
         (void)printf("%.0f accounts, %zu days: %.1f bytes each by its own books, %.1f by the system's; an "
                      "event took %.0f ns\n",
-                     n_resident, options.n_days, bytes / n_resident, (resident_bytes() - before) / n_resident,
+                     n_resident, options.n_days, booked, resident,
                      ns / (double)options.n_days / (double)options.n_accounts);
-        figure(bytes / n_resident, "account_bytes_booked");
-        figure((resident_bytes() - before) / n_resident, "account_bytes");
+        for (size_t i = 0; i < 3; i++)
+                (void)printf("%s %.1f\n", kinds[i],
+                             (allocator_bytes(kinds[i]) - allocator_before[i]) / n_resident);
+        figure(booked, "account_bytes_booked");
+        figure(resident, "account_bytes");
 }
 
 static size_t number_of(const char *text)

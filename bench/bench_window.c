@@ -106,7 +106,7 @@ static void subject_init(struct subject *s, int n_hours, int n_days)
 
         memset(s, 0, sizeof *s);
         scoring_init(&s->scoring, n_hours > 0 ? &both : &days, &policy);
-        s->room = 3200 + HISTORY_GROWTH; /* some 130 entries of at most 10 bytes */
+        s->room = HISTORY_ROOM(3200); /* some 130 entries of at most 10 bytes */
         s->history = malloc(s->room);
         s->scratch = malloc(s->room);
         CHECK(s->history != NULL && s->scratch != NULL);

@@ -207,7 +207,7 @@ static struct cold *history_rewrite(struct partition *p, struct record *record, 
         const struct cold *cold = record->cold;
         size_t len;
 
-        lane_scratch_room(lane, cold->history_len + HISTORY_GROWTH);
+        lane_scratch_room(lane, HISTORY_ROOM(cold->history_len));
         len = history_add(lane->scoring, record->place, cold_history(cold), cold->history_len, counts, ts_ms,
                           lane->now_ms, lane->scratch);
         return cold_set_history(lane, record, lane->scratch, len);
@@ -483,8 +483,9 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
                 load_damaged(p, load, "the hash has no state of ours");
                 return false;
         }
+        lane_scratch_room(p->lane, HISTORY_ROOM(packed->len));
         if (state_unpack((const uint8_t *)packed->str, packed->len, hash, ret_state) != CLOUTD_OK ||
-            !history_valid(p->lane->scoring, ret_state->history, ret_state->history_len)) {
+            !state_history(p->lane->scoring, ret_state, p->lane->scratch)) {
                 load_damaged(p, load, "the state is damaged");
                 return false;
         }

@@ -165,20 +165,27 @@ static enum cloutd_err add_part(struct ctl_statement *s, const char *name, uint6
                                 const struct ctl_field *packed, struct state *ret_state,
                                 struct errmsg *reterr)
 {
+        uint8_t *room = malloc(HISTORY_ROOM(packed->value_len));
+        enum cloutd_err err = CLOUTD_OK;
         struct tally tally;
 
+        CHECK(room != NULL);
         if (state_unpack((const uint8_t *)packed->value, packed->value_len, id_hash, ret_state) != CLOUTD_OK)
-                return fail(reterr, CLOUTD_ECORRUPT,
-                            "the state of %s in field %s is damaged: its check value is wrong", name,
-                            packed->name);
-        if (!history_valid(&s->scoring, ret_state->history, ret_state->history_len))
-                return fail(
+                err = fail(reterr, CLOUTD_ECORRUPT,
+                           "the state of %s in field %s is damaged: its check value is wrong", name,
+                           packed->name);
+        else if (!state_history(&s->scoring, ret_state, room))
+                err = fail(
                         reterr, CLOUTD_ECORRUPT,
                         "the state of %s was counted with other windows or tiers than those of %s: use the "
                         "daemon's own --config FILE",
                         name, s->conf->path);
-        history_tally(&s->scoring, (unsigned)(id_hash % PLACES), ret_state->history, ret_state->history_len,
-                      s->at, &tally);
+        else
+                history_tally(&s->scoring, (unsigned)(id_hash % PLACES), ret_state->history,
+                              ret_state->history_len, s->at, &tally);
+        free(room); /* the caller needs no more of the history */
+        if (err != CLOUTD_OK)
+                return err;
         for (size_t w = 0; w <= s->scoring.n_windows; w++)
                 for (size_t c = 0; c < s->scoring.n_cells; c++)
                         s->tally.counts[w][c] += tally.counts[w][c];

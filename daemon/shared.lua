@@ -68,7 +68,7 @@ end
 -- The head of a state: version, gen, pos, (at), reg, boards, (next), (rows_len), rows.  A number is some bytes with the
 -- high bit, and one without.
 local NUMBER = '[\128-\255]*[%z\1-\127]'
-local HEAD = '^\2' .. NUMBER .. NUMBER .. '()' .. NUMBER .. NUMBER .. NUMBER .. '()' .. NUMBER .. '()' .. NUMBER .. '()'
+local HEAD = '^[\2\3]' .. NUMBER .. NUMBER .. '()' .. NUMBER .. NUMBER .. NUMBER .. '()' .. NUMBER .. '()' .. NUMBER .. '()'
 
 -- Add a part to @sums, a row for each window; returns its `at` and `next`.
 local function add_part(sums, packed)

@@ -9,6 +9,8 @@ uint64_t account_hash(const char *id, size_t id_len)
         return XXH3_64bits(id, id_len);
 }
 
+#define STATE_VERSION_OLDEST 2
+
 static uint32_t check_value(const uint8_t *data, size_t len, uint64_t hash)
 {
         return (uint32_t)XXH3_64bits_withSeed(data, len, hash);
@@ -45,7 +47,7 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
         uint64_t v[7];
         uint32_t check = 0;
 
-        if (len < 1 + 7 + 4 || data[0] != STATE_VERSION)
+        if (len < 1 + 7 + 4 || data[0] < STATE_VERSION_OLDEST || data[0] > STATE_VERSION)
                 return CLOUTD_ECORRUPT;
         end = data + len - 4;
         for (int i = 0; i < 4; i++)
@@ -62,6 +64,7 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
             v[5] > TIME_SANE_MS || v[6] > (uint64_t)(end - p))
                 return CLOUTD_ECORRUPT;
         *ret_state = (struct state){
+                .version = data[0],
                 .gen = (uint32_t)v[0],
                 .pos = (int64_t)v[1] - 1,
                 .at = (wall_ms_t)v[2],
@@ -74,4 +77,14 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
                 .history_len = (size_t)(end - p) - (size_t)v[6],
         };
         return CLOUTD_OK;
+}
+
+bool state_history(const struct scoring *scoring, struct state *state, uint8_t *room)
+{
+        if (state->version == STATE_VERSION)
+                return history_valid(scoring, state->history, state->history_len);
+        if (!history_from_2(scoring, state->history, state->history_len, room, &state->history_len))
+                return false;
+        state->history = room;
+        return true;
 }

@@ -1,7 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cloutd/window.h"
+#include "bits.h"
 #include "leb128.h"
+#include <stdlib.h>
 #include <string.h>
+
+/* Shortest window first. */
+static void ring_add_window(struct scoring_ring *ring, const struct scoring *scoring, size_t window)
+{
+        size_t i = ring->n_windows++;
+
+        for (; i > 0 && scoring->windows[ring->windows[i - 1]].n_buckets > scoring->windows[window].n_buckets;
+             i--)
+                ring->windows[i] = ring->windows[i - 1];
+        ring->windows[i] = (uint8_t)window;
+}
 
 void scoring_init(struct scoring *scoring, const struct conf *conf, const struct policy *policy)
 {
@@ -31,6 +44,7 @@ void scoring_init(struct scoring *scoring, const struct conf *conf, const struct
                 if (scoring->rings[r].n_buckets < to->n_buckets)
                         scoring->rings[r].n_buckets = to->n_buckets;
                 to->ring = r;
+                ring_add_window(&scoring->rings[r], scoring, w);
         }
         for (size_t r = 0; r < scoring->n_rings; r++) {
                 const struct scoring_ring *ring = &scoring->rings[r];
@@ -97,16 +111,6 @@ static const uint8_t *row_get(const uint8_t *p, int64_t *counts)
         return p;
 }
 
-static const uint8_t *row_skip(const uint8_t *p)
-{
-        uint64_t mask, v;
-
-        p = leb_get(p, &mask);
-        for (int n = __builtin_popcountll(mask); n > 0; n--)
-                p = leb_get(p, &v);
-        return p;
-}
-
 static bool row_is_zero(const int64_t *counts, size_t n)
 {
         int64_t any = 0;
@@ -129,140 +133,289 @@ static uint8_t *row_put(uint8_t *out, const int64_t *counts, size_t n)
         return out;
 }
 
-static void row_add(int64_t *counts, const int32_t *more, size_t n)
+static void count_add(int64_t *count, int32_t more)
 {
-        for (size_t c = 0; c < n; c++) {
-                counts[c] += more[c];
-                CHECK(counts[c] <= HISTORY_COUNT_MAX && counts[c] >= -HISTORY_COUNT_MAX);
-        }
+        *count += more;
+        CHECK(*count <= HISTORY_COUNT_MAX && *count >= -HISTORY_COUNT_MAX);
 }
 
-/* Where in a ring's run we are. */
-struct run {
-        const uint8_t *in; /* behind the step of the next entry */
-        uint64_t step;     /* of the next entry; 0: there is none */
-        int64_t at;        /* bucket of the entry before it */
-        int64_t written;   /* bucket of the last entry written */
+/* ---- the entries behind the totals ---- */
+
+/* The cells that occur, by rank: a cell takes as many bits as tell these apart. */
+struct cells {
+        unsigned mask, n;
+        unsigned width; /* of a rank, as the first of a bucket */
+        uint8_t at[POLICY_CELLS_MAX];
 };
 
-/* Copy the entries before bucket @until.  Only the first one's step may change; the rest is one piece. */
-static uint8_t *run_copy(struct run *run, int64_t until, uint8_t *out)
+static struct cells cells_of(unsigned mask)
 {
-        const uint8_t *from = run->in, *end;
+        struct cells cells = {.mask = mask};
 
-        if (run->step == 0 || run->at + (int64_t)run->step >= until)
-                return out;
-        out = leb_put(out, (uint64_t)(run->at + (int64_t)run->step - run->written));
-        do {
-                run->at += (int64_t)run->step;
-                end = row_skip(run->in);
-                run->in = leb_get(end, &run->step);
-        } while (run->step != 0 && run->at + (int64_t)run->step < until);
-        memcpy(out, from, (size_t)(end - from));
-        run->written = run->at;
-        return out + (end - from);
+        for (; mask != 0; mask &= mask - 1)
+                cells.at[cells.n++] = (uint8_t)__builtin_ctz(mask);
+        cells.width = bits_of(cells.n != 0 ? cells.n - 1 : 0);
+        return cells;
 }
 
-/* One ring's run, with @counts added to @bucket (< 0: nowhere), and without what lies before @oldest. */
-static uint8_t *run_add(const struct scoring *scoring, const uint8_t **in, int64_t oldest, int64_t bucket,
-                        const int32_t *counts, uint8_t *out)
+static unsigned cells_rank(const struct cells *cells, unsigned cell)
 {
-        struct run run = {.in = *in};
+        return (unsigned)__builtin_popcount(cells->mask & ((1u << cell) - 1));
+}
 
-        if (*in != NULL)
-                run.in = leb_get(*in, &run.step);
-        while (run.step != 0 && run.at + (int64_t)run.step < oldest) {
-                run.at += (int64_t)run.step;
-                run.in = leb_get(row_skip(run.in), &run.step);
+/* Of a rank that is higher than @rank, less rank + 1. */
+static unsigned cells_width_above(const struct cells *cells, unsigned rank)
+{
+        return rank + 2 < cells->n ? bits_of(cells->n - 2 - rank) : 0;
+}
+
+/* An entry of a ring, and the way to the next one: to older buckets, in a bucket to higher cells. */
+struct entry {
+        int64_t bucket; /* < 0: there is none */
+        unsigned rank;
+        int64_t count;
+};
+
+#define NO_BUCKET INT64_C(-1)
+
+static int64_t count_get(struct bit_reader *in)
+{
+        const uint64_t v = number_get(in);
+
+        return v != 0 ? (int64_t)v : -(int64_t)number_get(in);
+}
+
+/* The newest one of the ring that begins here. */
+static struct entry entry_first(struct bit_reader *in, const struct cells *cells)
+{
+        struct entry entry = {.bucket = NO_BUCKET};
+        unsigned n;
+
+        bits_fill(in);
+        n = (unsigned)bits_take(in, 6);
+        if (n == 0)
+                return entry;
+        bits_fill(in);
+        entry.bucket = (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1));
+        bits_fill(in);
+        entry.rank = (unsigned)bits_take(in, cells->width);
+        entry.count = count_get(in);
+        return entry;
+}
+
+static void entry_next(struct entry *entry, struct bit_reader *in, const struct cells *cells)
+{
+        const uint64_t step = number_get(in);
+
+        if (step >= NUMBER_STOP) {
+                entry->bucket = NO_BUCKET;
+                return;
         }
-        if (bucket >= 0 && bucket >= oldest) {
+        if (step == 0) {
+                entry->rank += 1 + (unsigned)bits_take(in, cells_width_above(cells, entry->rank));
+        } else {
+                entry->bucket -= (int64_t)step;
+                entry->rank = (unsigned)bits_take(in, cells->width);
+        }
+        entry->count = count_get(in);
+}
+
+/* A ring being written. */
+struct ring_writer {
+        struct bit_writer *out;
+        const struct cells *cells;
+        int64_t bucket; /* of the last entry; NO_BUCKET: none yet */
+        unsigned rank;
+};
+
+static void entry_put(struct ring_writer *ring, int64_t bucket, unsigned cell, int64_t count)
+{
+        struct bit_writer *out = ring->out;
+        const unsigned rank = cells_rank(ring->cells, cell);
+
+        if (bucket == ring->bucket) {
+                number_put(out, 0);
+                bits_put(out, rank - ring->rank - 1, cells_width_above(ring->cells, ring->rank));
+        } else {
+                if (ring->bucket == NO_BUCKET) {
+                        const unsigned n = bits_of((uint64_t)bucket);
+
+                        bits_put(out, n, 6);
+                        bits_put_wide(out, (uint64_t)bucket ^ UINT64_C(1) << (n - 1), n - 1);
+                } else {
+                        number_put(out, (uint64_t)(ring->bucket - bucket));
+                }
+                bits_put(out, rank, ring->cells->width);
+        }
+        if (count < 0)
+                number_put(out, 0);
+        number_put(out, (uint64_t)(count < 0 ? -count : count));
+        ring->bucket = bucket;
+        ring->rank = rank;
+}
+
+static void ring_close(const struct ring_writer *ring, bool last)
+{
+        if (ring->bucket == NO_BUCKET)
+                bits_put(ring->out, 0, 6);
+        else if (!last)
+                number_put(ring->out, NUMBER_STOP);
+}
+
+/* A history being rewritten. */
+struct rewriting {
+        const struct scoring *scoring;
+        struct bit_reader in;
+        struct cells cells_in, cells;
+        struct bit_writer out;
+        bool any; /* an entry was written */
+};
+
+/* What is left of a ring, @entry first, without what lies before @oldest: as bits, unless cells take others now. */
+static void ring_copy(struct rewriting *r, struct ring_writer *ring, struct entry *entry, int64_t oldest,
+                      bool to_the_end)
+{
+        const bool as_bits = r->cells.mask == r->cells_in.mask;
+        const struct bit_reader from = r->in; /* behind the first one, whose step may change */
+        size_t n = 0;
+
+        if (entry->bucket >= oldest) {
+                entry_put(ring, entry->bucket, r->cells_in.at[entry->rank], entry->count);
+                if (as_bits && to_the_end) {
+                        bits_copy(ring->out, from, bits_left(&from));
+                        return;
+                }
+        }
+        while (entry->bucket != NO_BUCKET) {
+                const bool kept = entry->bucket >= oldest;
+
+                n = kept ? bits_left(&from) - bits_left(&r->in) : n;
+                entry_next(entry, &r->in, &r->cells_in);
+                if (!as_bits && entry->bucket >= oldest)
+                        entry_put(ring, entry->bucket, r->cells_in.at[entry->rank], entry->count);
+        }
+        if (as_bits)
+                bits_copy(ring->out, from, n);
+}
+
+/* A ring, with @counts added to @bucket (NO_BUCKET: nowhere), and without what lies before @oldest: that only where the
+ * newest bucket changes, else there is no need to go over all of the last ring. */
+static void ring_add(struct rewriting *r, int64_t oldest, int64_t bucket, const int32_t *counts, bool last)
+{
+        const bool any = r->cells_in.n > 0;
+        struct ring_writer ring = {.out = &r->out, .cells = &r->cells, .bucket = NO_BUCKET};
+        struct entry entry = any ? entry_first(&r->in, &r->cells_in) : (struct entry){.bucket = NO_BUCKET};
+        const bool newest_stays = bucket <= entry.bucket;
+
+        if (bucket != NO_BUCKET) {
                 int64_t row[POLICY_CELLS_MAX] = {0};
 
-                out = run_copy(&run, bucket, out);
-                if (run.step != 0 && run.at + (int64_t)run.step == bucket) {
-                        run.at = bucket;
-                        run.in = leb_get(row_get(run.in, row), &run.step);
-                }
-                row_add(row, counts, scoring->n_cells);
-                if (!row_is_zero(row, scoring->n_cells)) {
-                        out = leb_put(out, (uint64_t)(bucket - run.written));
-                        out = row_put(out, row, scoring->n_cells);
-                        run.written = bucket;
+                for (; entry.bucket > bucket; entry_next(&entry, &r->in, &r->cells_in))
+                        entry_put(&ring, entry.bucket, r->cells_in.at[entry.rank], entry.count);
+                for (; entry.bucket == bucket; entry_next(&entry, &r->in, &r->cells_in))
+                        row[r->cells_in.at[entry.rank]] = entry.count;
+                for (unsigned c = 0; c < r->scoring->n_cells; c++) {
+                        count_add(&row[c], counts[c]);
+                        if (row[c] != 0)
+                                entry_put(&ring, bucket, c, row[c]);
                 }
         }
-        out = run_copy(&run, INT64_MAX, out);
-        *out++ = 0;
-        *in = run.in;
-        return out;
+        ring_copy(r, &ring, &entry, oldest, last && newest_stays);
+        ring_close(&ring, last);
+        r->any = r->any || ring.bucket != NO_BUCKET;
 }
 
 size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    const int32_t *counts, wall_ms_t ts_ms, wall_ms_t now_ms, uint8_t *out)
 {
-        const uint8_t *in = len != 0 ? history : NULL;
-        uint8_t *o = out;
-        int64_t totals[POLICY_CELLS_MAX] = {0};
+        struct rewriting r = {.scoring = scoring};
+        int64_t totals[POLICY_CELLS_MAX] = {0}, oldest[CONF_WINDOWS_MAX], bucket[CONF_WINDOWS_MAX];
+        const wall_ms_t kept_from = now_ms - PRUNE_MARGIN_MS;
+        const uint8_t *in = history;
+        bool counted = false;
+        unsigned mask = 0;
+        uint8_t *start;
 
-        if (in != NULL)
+        if (len != 0)
                 in = row_get(in, totals);
-        row_add(totals, counts, scoring->n_cells);
-        o = row_put(o, totals, scoring->n_cells);
-        for (size_t r = 0; r < scoring->n_rings; r++) {
-                const struct scoring_ring *ring = &scoring->rings[r];
-                const wall_ms_t kept_from = now_ms - PRUNE_MARGIN_MS;
-                const int64_t oldest =
-                        kept_from > 0 ? ring_bucket(ring, place, kept_from) - ring->n_buckets + 1 : 0;
+        for (size_t i = 0; i < scoring->n_rings; i++) {
+                const struct scoring_ring *ring = &scoring->rings[i];
 
-                o = run_add(scoring, &in, oldest, ts_ms < 0 ? -1 : ring_bucket(ring, place, ts_ms), counts,
-                            o);
+                oldest[i] = kept_from > 0 ? ring_bucket(ring, place, kept_from) - ring->n_buckets + 1 : 0;
+                bucket[i] = ts_ms < 0 ? NO_BUCKET : ring_bucket(ring, place, ts_ms);
+                if (bucket[i] < oldest[i])
+                        bucket[i] = NO_BUCKET;
+                counted = counted || bucket[i] != NO_BUCKET;
         }
-        /* a zero mask and the ends of the runs alone: nothing is left */
-        return (size_t)(o - out) == 1 + scoring->n_rings ? 0 : (size_t)(o - out);
+        for (size_t c = 0; c < scoring->n_cells; c++) {
+                count_add(&totals[c], counts[c]);
+                mask |= (unsigned)(counted && counts[c] != 0) << c;
+        }
+        start = row_put(out, totals, scoring->n_cells);
+        r.in = bit_reader(in, len != 0 ? history + len : in);
+        r.out.p = start;
+        bits_fill(&r.in);
+        r.cells_in = cells_of((unsigned)bits_take(&r.in, (unsigned)scoring->n_cells));
+        r.cells = cells_of(r.cells_in.mask | mask);
+        bits_put(&r.out, r.cells.mask, (unsigned)scoring->n_cells);
+        for (size_t i = 0; i < scoring->n_rings; i++)
+                ring_add(&r, oldest[i], bucket[i], counts, i + 1 == scoring->n_rings);
+        if (r.any)
+                return (size_t)(bits_end(&r.out, start) - out);
+        return row_is_zero(totals, scoring->n_cells) ? 0 : (size_t)(start - out);
+}
+
+/* The windows of a ring.  Entries come newest first, so a window's counts are all those that came before the first one
+ * too old for it: one sum serves all of them. */
+static void ring_tally(const struct scoring *scoring, const struct scoring_ring *ring, unsigned place,
+                       int64_t now, struct bit_reader *in, const struct cells *cells, struct tally *tally,
+                       wall_ms_t *next)
+{
+        struct entry entry = entry_first(in, cells);
+        int64_t sums[POLICY_CELLS_MAX] = {0}, last = NO_BUCKET;
+        wall_ms_t changes;
+
+        for (; entry.bucket > now; entry_next(&entry, in, cells))
+                last = entry.bucket;
+        if (last != NO_BUCKET) {
+                changes = ring_bucket_start(ring, place, last);
+                *next = changes < *next ? changes : *next;
+        }
+        last = NO_BUCKET;
+        for (size_t i = 0; i < ring->n_windows; i++) {
+                const struct scoring_window *window = &scoring->windows[ring->windows[i]];
+                const int64_t before = now - window->n_buckets;
+
+                for (; entry.bucket > before && entry.bucket != NO_BUCKET; entry_next(&entry, in, cells)) {
+                        sums[cells->at[entry.rank]] += entry.count;
+                        last = entry.bucket;
+                }
+                memcpy(tally->counts[ring->windows[i]], sums, scoring->n_cells * sizeof *sums);
+                if (last != NO_BUCKET) {
+                        changes = ring_bucket_start(ring, place, last + window->n_buckets);
+                        *next = changes < *next ? changes : *next;
+                }
+        }
+        while (entry.bucket != NO_BUCKET)
+                entry_next(&entry, in, cells);
 }
 
 void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    wall_ms_t at, struct tally *ret_tally)
 {
         wall_ms_t next = INT64_MAX;
+        struct bit_reader in;
+        struct cells cells;
 
         memset(ret_tally, 0, sizeof *ret_tally);
         if (len == 0)
                 return;
-        history = row_get(history, ret_tally->counts[scoring->n_windows]);
-        for (size_t r = 0; r < scoring->n_rings; r++) {
-                const struct scoring_ring *ring = &scoring->rings[r];
-                const int64_t now = ring_bucket(ring, place, at);
-                int64_t bucket = 0;
-                uint64_t step;
-
-                for (history = leb_get(history, &step); step != 0; history = leb_get(history, &step)) {
-                        unsigned counting = 0; /* a bit a window */
-                        uint64_t mask, v;
-
-                        bucket += (int64_t)step;
-                        if (bucket > now) {
-                                const wall_ms_t enters = ring_bucket_start(ring, place, bucket);
-                                next = enters < next ? enters : next;
-                        }
-                        for (size_t w = 0; w < scoring->n_windows && bucket <= now; w++) {
-                                const struct scoring_window *window = &scoring->windows[w];
-                                wall_ms_t leaves;
-
-                                if (window->ring != r || bucket <= now - window->n_buckets)
-                                        continue;
-                                counting |= 1u << w;
-                                leaves = ring_bucket_start(ring, place, bucket + window->n_buckets);
-                                next = leaves < next ? leaves : next;
-                        }
-                        for (history = leb_get(history, &mask); mask != 0; mask &= mask - 1) {
-                                const int cell = __builtin_ctzll(mask);
-
-                                history = leb_get(history, &v);
-                                for (unsigned w = counting; w != 0; w &= w - 1)
-                                        ret_tally->counts[__builtin_ctz(w)][cell] += unzigzag(v);
-                        }
-                }
-        }
+        in = bit_reader(row_get(history, ret_tally->counts[scoring->n_windows]), history + len);
+        bits_fill(&in);
+        cells = cells_of((unsigned)bits_take(&in, (unsigned)scoring->n_cells));
+        for (size_t r = 0; r < scoring->n_rings && cells.n > 0; r++)
+                ring_tally(scoring, &scoring->rings[r], place, ring_bucket(&scoring->rings[r], place, at),
+                           &in, &cells, ret_tally, &next);
         ret_tally->next_ms = next == INT64_MAX ? 0 : next;
 }
 
@@ -302,29 +455,160 @@ static const uint8_t *row_check(const uint8_t *p, const uint8_t *end, size_t n_c
         return p;
 }
 
+static bool count_check(struct bit_reader *in)
+{
+        uint64_t v = number_get(in);
+
+        if (v == 0)
+                v = number_get(in);
+        return v != 0 && v <= HISTORY_COUNT_MAX;
+}
+
+static bool ring_check(struct bit_reader *in, const struct cells *cells, int64_t newest, bool last)
+{
+        struct entry entry;
+        uint64_t step;
+        unsigned n;
+
+        bits_fill(in);
+        n = (unsigned)bits_take(in, 6);
+        if (n == 0)
+                return true;
+        bits_fill(in);
+        entry.bucket = (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1));
+        bits_fill(in);
+        entry.rank = (unsigned)bits_take(in, cells->width);
+        if (entry.bucket > newest)
+                return false;
+        for (;;) {
+                if (entry.rank >= cells->n || !count_check(in))
+                        return false;
+                if (last && bits_over(in))
+                        return true;
+                step = number_get(in);
+                if (step == NUMBER_STOP)
+                        return !last;
+                if (step == 0) {
+                        entry.rank += 1 + (unsigned)bits_take(in, cells_width_above(cells, entry.rank));
+                } else {
+                        if (step >= (uint64_t)entry.bucket)
+                                return false;
+                        entry.bucket -= (int64_t)step;
+                        entry.rank = (unsigned)bits_take(in, cells->width);
+                }
+        }
+}
+
+static int64_t ring_newest(const struct scoring_ring *ring)
+{
+        return (TIME_END_MS + ring->bucket_ms) / ring->bucket_ms;
+}
+
 bool history_valid(const struct scoring *scoring, const uint8_t *history, size_t len)
 {
-        const uint8_t *p, *end;
+        struct bit_reader in;
+        struct cells cells;
+        const uint8_t *p;
         uint64_t mask;
 
         if (len == 0)
                 return true;
-        end = history + len;
-        p = row_check(history, end, scoring->n_cells, &mask);
-        for (size_t r = 0; p != NULL && r < scoring->n_rings; r++) {
-                const int64_t last =
-                        (TIME_END_MS + scoring->rings[r].bucket_ms) / scoring->rings[r].bucket_ms;
-                int64_t bucket = 0;
-                uint64_t step;
+        p = row_check(history, history + len, scoring->n_cells, &mask);
+        if (p == NULL)
+                return false;
+        if (p == history + len)
+                return mask != 0; /* nothing left is written as no bytes at all */
+        in = bit_reader(p, history + len);
+        bits_fill(&in);
+        cells = cells_of((unsigned)bits_take(&in, (unsigned)scoring->n_cells));
+        if (history[len - 1] == 0 || bits_over(&in)) /* cells, and not one entry */
+                return false;
+        for (size_t r = 0; r < scoring->n_rings; r++)
+                if (!ring_check(&in, &cells, ring_newest(&scoring->rings[r]), r + 1 == scoring->n_rings))
+                        return false;
+        return bits_over(&in);
+}
 
-                while ((p = leb_get_checked(p, end, &step)) != NULL && step != 0) {
-                        if (step > (uint64_t)(last - bucket))
-                                return false;
-                        bucket += (int64_t)step;
-                        p = row_check(p, end, scoring->n_cells, &mask);
-                        if (p == NULL || mask == 0)
-                                return false;
-                }
+/* ---- the form of states of version 2 ----
+ *
+ *   totals, then one run of entries a ring, each run ended by a zero byte
+ *   entry  :=  step  mask  count...      step = bucket number - that of the entry before (or 0), >= 1
+ *
+ * in LEB128, the oldest first. */
+
+struct old_entry {
+        int64_t bucket;
+        const uint8_t *row;
+};
+
+/* The entries of a ring into @entries; NULL if they cannot be that. */
+static const uint8_t *old_ring(const struct scoring *scoring, const struct scoring_ring *ring,
+                               const uint8_t *p, const uint8_t *end, struct old_entry *entries, size_t *ret_n,
+                               unsigned *cells)
+{
+        int64_t bucket = 0;
+        uint64_t step, mask;
+
+        *ret_n = 0;
+        while ((p = leb_get_checked(p, end, &step)) != NULL && step != 0) {
+                if (step > (uint64_t)(ring_newest(ring) - bucket))
+                        return NULL;
+                bucket += (int64_t)step;
+                entries[(*ret_n)++] = (struct old_entry){bucket, p};
+                p = row_check(p, end, scoring->n_cells, &mask);
+                if (p == NULL || mask == 0)
+                        return NULL;
+                *cells |= (unsigned)mask;
         }
-        return p == end && len > 1 + scoring->n_rings; /* nothing left is written as no bytes at all */
+        return p;
+}
+
+bool history_from_2(const struct scoring *scoring, const uint8_t *old, size_t len, uint8_t *out,
+                    size_t *ret_len)
+{
+        struct old_entry *entries =
+                malloc((len / 3 + 1) * sizeof *entries); /* none takes less than three bytes */
+        size_t n[CONF_WINDOWS_MAX] = {0}, n_all = 0;
+        const uint8_t *p = old, *end = old + len;
+        uint8_t *start = out;
+        unsigned mask = 0;
+        uint64_t totals;
+
+        CHECK(entries != NULL);
+        *ret_len = 0;
+        if (len != 0)
+                p = row_check(old, end, scoring->n_cells, &totals);
+        if (p != NULL) {
+                memcpy(out, old, (size_t)(p - old));
+                start += p - old;
+        }
+        for (size_t r = 0; len != 0 && p != NULL && r < scoring->n_rings; r++) {
+                p = old_ring(scoring, &scoring->rings[r], p, end, entries + n_all, &n[r], &mask);
+                n_all += n[r];
+        }
+        if (p == end && n_all > 0) {
+                const struct cells cells = cells_of(mask);
+                struct bit_writer writer = {.p = start};
+                const struct old_entry *entry = entries;
+
+                bits_put(&writer, mask, (unsigned)scoring->n_cells);
+                for (size_t r = 0; r < scoring->n_rings; r++) {
+                        struct ring_writer ring = {.out = &writer, .cells = &cells, .bucket = NO_BUCKET};
+
+                        for (size_t i = n[r]; i-- > 0;) {
+                                int64_t row[POLICY_CELLS_MAX] = {0};
+
+                                (void)row_get(entry[i].row, row);
+                                for (unsigned c = 0; c < scoring->n_cells; c++)
+                                        if (row[c] != 0)
+                                                entry_put(&ring, entry[i].bucket, c, row[c]);
+                        }
+                        entry += n[r];
+                        ring_close(&ring, r + 1 == scoring->n_rings);
+                }
+                start = bits_end(&writer, start);
+        }
+        free(entries);
+        *ret_len = (size_t)(start - out);
+        return p == end && (len == 0 || *ret_len > 1);
 }

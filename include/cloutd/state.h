@@ -12,13 +12,15 @@
 
 #include "cloutd/clock.h"
 #include "cloutd/err.h"
+#include "cloutd/window.h"
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATE_VERSION  2
+#define STATE_VERSION  3                        /* of 2, the history has another form */
 #define STATE_OVERHEAD (1 + (size_t)7 * 10 + 4) /* at the most, around rows and history */
 
 struct state {
+        unsigned version;    /* as it was read; what is written is STATE_VERSION */
         uint32_t gen;        /* generation of the log that pos belongs to */
         int64_t pos;         /* offset of the last record counted; -1: none */
         wall_ms_t at;        /* the moment that the public fields were computed for; 0: never written */
@@ -35,8 +37,12 @@ struct state {
 size_t state_pack(const struct state *state, uint64_t hash, uint8_t *out);
 
 /* Read what state_pack() wrote; rows and history then point into @data.  CLOUTD_ECORRUPT when it cannot be that;
- * whether the history fits the windows and cells is history_valid()'s to say. */
+ * whether the history fits the windows and cells is state_history()'s to say. */
 enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, struct state *ret_state);
+
+/* Whether the history of a state that was read fits the windows and cells.  That of an older version is made into one as of
+ * now, in @room, which has HISTORY_ROOM(history_len). */
+bool state_history(const struct scoring *scoring, struct state *state, uint8_t *room);
 
 /* The hash of an account id that places, indexes and check values are made from: XXH3_64bits, seed 0. */
 uint64_t account_hash(const char *id, size_t id_len);

@@ -12,14 +12,21 @@
  *
  * A history is the packed form of all that, in memory and in Redis alike:
  *
- *   totals, then one run of entries a ring, each run ended by a zero byte
- *   totals  :=  mask  count...            one count for each bit of mask, cell 0 first
- *   entry   :=  step  mask  count...      step = bucket number - that of the entry before (or 0), >= 1
+ *   totals, then as bits (daemon/bits.h): a bit for each cell, set if it occurs below; then one run of entries a ring
+ *   totals  :=  mask  count...                one count for each bit of mask, cell 0 first
+ *   run     :=  bucket  entry...  stop        the newest bucket, and the newest entry first; an empty one: six zeros
+ *   entry   :=  step  cell  count             the first one of a run has no step
  *
- * mask and step are LEB128, counts are zigzag LEB128 and never zero; an entry with no count left is dropped.
- * The empty history (no bytes) means zeros.  Most accounts have a handful of events, so this is some 15 to 40
- * bytes where a plain ring would take 1,900; what it gives up is that adding rewrites it (account.c therefore
- * gathers events in the hot record first). */
+ *   mask    LEB128; its counts zigzag LEB128
+ *   bucket  its length in bits, in six of them; then all of them but the highest
+ *   step    a number: bucket number of the entry before - its own; 0: the same bucket, a higher cell
+ *   cell    which one of those that occur (with step 0: of those above the last one), in as many bits as that takes
+ *   count   a number; 0: it is negative, and follows.  Never zero: an entry with no count left is dropped
+ *   stop    not written in the last run, behind which nothing but zeros follows
+ *
+ * The empty history (no bytes) means zeros.  An event a day takes half a byte a day, so most accounts need 10 to 50 bytes
+ * where a plain ring would take 1,900; what it gives up is that adding rewrites it (account.c therefore gathers
+ * events in the hot record first).  With the newest entry first, that is a change at the front and a copy. */
 #ifndef CLOUTD_WINDOW_H
 #define CLOUTD_WINDOW_H
 
@@ -55,6 +62,8 @@ struct scoring {
                 int64_t bucket_ms;
                 int64_t unit_ms;   /* floor(bucket_ms / 60) */
                 int64_t n_buckets; /* of its longest window */
+                size_t n_windows;
+                uint8_t windows[CONF_WINDOWS_MAX]; /* the shortest first */
         } rings[CONF_WINDOWS_MAX];
         int64_t longest_ms; /* the longest window; 0: none, nothing is late */
         int64_t max_clock_skew_ms;
@@ -81,12 +90,13 @@ void scoring_stretch(const struct scoring *scoring, unsigned place, wall_ms_t at
 /* The first moment after @after that is an edge for the accounts of some place; INT64_MAX without windows. */
 wall_ms_t scoring_next_edge(const struct scoring *scoring, wall_ms_t after);
 
-/* What history_add() may write at the most beyond the length it was given. */
-#define HISTORY_GROWTH ((size_t)(CONF_WINDOWS_MAX + 1) * (10 + 3 + POLICY_CELLS_MAX * 10 + 1))
+/* What history_add() may write at the most, given @len bytes: all entries grow where more cells are to be told apart. */
+#define HISTORY_GROWTH    ((size_t)(CONF_WINDOWS_MAX + 1) * (16 + POLICY_CELLS_MAX * 15))
+#define HISTORY_ROOM(len) (3 * (len) + HISTORY_GROWTH)
 
 /* Rewrite @history with @counts (n_cells of them) added to the totals and, unless @ts_ms < 0, to the buckets
- * of @ts_ms, and without the buckets that can never count again at @now_ms or later.  Returns the length
- * written to @out, which has room for @len + HISTORY_GROWTH and does not overlap @history; 0 when nothing is
+ * of @ts_ms.  Buckets that can never count again at @now_ms or later go, at the latest when a newer one comes to their
+ * ring.  Returns the length written to @out, which has HISTORY_ROOM(len) and does not overlap @history; 0 when nothing is
  * left. */
 size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    const int32_t *counts, wall_ms_t ts_ms, wall_ms_t now_ms, uint8_t *out);
@@ -109,5 +119,9 @@ int64_t scoring_points(const struct scoring *scoring, const int64_t *counts);
 
 /* Whether @history is one that history_add() can have written under this layout. */
 bool history_valid(const struct scoring *scoring, const uint8_t *history, size_t len);
+
+/* The history of a state of version 2 as it is now, to @out, which has HISTORY_ROOM(len); false if it cannot be one. */
+bool history_from_2(const struct scoring *scoring, const uint8_t *old, size_t len, uint8_t *out,
+                    size_t *ret_len);
 
 #endif

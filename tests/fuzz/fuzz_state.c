@@ -61,13 +61,13 @@ static void try_history(const struct scoring *scoring, unsigned place, const uin
         for (size_t c = 0; c < scoring->n_cells; c++)
                 if (tally.counts[scoring->n_windows][c] >= HISTORY_COUNT_MAX)
                         return;
-        more = malloc(len + HISTORY_GROWTH);
-        back = malloc(len + 2 * HISTORY_GROWTH);
+        more = malloc(HISTORY_ROOM(len));
+        back = malloc(HISTORY_ROOM(HISTORY_ROOM(len)));
         CHECK(more != NULL && back != NULL);
         /* totals only, since a bucket may be at its bound too; at time 0 nothing is pruned */
         counts[0] = 1;
         more_len = history_add(scoring, place, history, len, counts, -1, 0, more);
-        CHECK(more_len <= len + HISTORY_GROWTH && history_valid(scoring, more, more_len));
+        CHECK(more_len <= HISTORY_ROOM(len) && history_valid(scoring, more, more_len));
         counts[0] = -1;
         back_len = history_add(scoring, place, more, more_len, counts, -1, 0, back);
         CHECK(back_len == len && (len == 0 || memcmp(back, history, len) == 0));
@@ -118,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct scoring scoring;
         struct state state;
-        uint8_t *sealed, *again;
+        uint8_t *sealed, *again, *room;
         uint64_t check;
         size_t len;
 
@@ -137,12 +137,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 try_damage(sealed, len, data[1]);
                 again = malloc(state.rows_len + state.history_len + STATE_OVERHEAD);
                 CHECK(again != NULL);
-                CHECK(state_pack(&state, HASH, again) == len && memcmp(again, sealed, len) == 0);
+                CHECK(state_pack(&state, HASH, again) == len &&
+                      (state.version != STATE_VERSION || memcmp(again, sealed, len) == 0));
                 free(again);
-                if (history_valid(&scoring, state.history, state.history_len)) {
+                room = malloc(HISTORY_ROOM(state.history_len));
+                CHECK(room != NULL);
+                if (state_history(&scoring, &state, room)) {
+                        CHECK(history_valid(&scoring, state.history, state.history_len));
                         try_history(&scoring, data[1] % PLACES, state.history, state.history_len);
                         try_rows(&scoring, data[1] % PLACES, &state);
                 }
+                free(room);
         }
         free(sealed);
         return 0;

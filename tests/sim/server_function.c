@@ -37,7 +37,7 @@ static bool add_part(struct text packed, size_t n, int64_t rows[][16], int64_t *
         const char *at = packed.at + 1, *end = packed.at + packed.len - 4;
         int64_t moment, next;
 
-        if (packed.len < 12 || packed.at[0] != 2)
+        if (packed.len < 12 || (packed.at[0] != 2 && packed.at[0] != 3))
                 return false; /* what is flipped behind that, only its owner finds out */
         (void)leb(&at);       /* gen */
         (void)leb(&at);       /* pos */

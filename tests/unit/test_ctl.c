@@ -373,7 +373,7 @@ static void make_bob(struct bob *bob)
         } events[] = {{{1}, AT - HOUR}, {{0, 1}, AT - HOUR}, {{0, 0, -1}, AT - 2 * DAY}};
         const uint64_t hash = account_hash("bob", 3);
         struct scoring scoring;
-        uint8_t history[2][512 + HISTORY_GROWTH];
+        uint8_t history[2][HISTORY_ROOM(512)];
         size_t len = 0, which = 0;
 
         memset(bob, 0, sizeof *bob);

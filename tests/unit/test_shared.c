@@ -316,13 +316,10 @@ static size_t random_part(const struct scoring *scoring, wall_ms_t at, wall_ms_t
                         ret_tally->counts[w][c] = random_count();
         memcpy(all.counts[0], ret_tally->counts[scoring->n_windows], sizeof all.counts[0]);
         state.rows_len = tally_pack(scoring, ret_tally, rows);
-        /* the row of "all", and runs without an entry; or, where all is zero, no history */
+        /* the row of "all"; or, where all is zero, no history */
         state.history_len = tally_pack(&one, &all, history);
         if (history[0] == 0)
                 state.history_len = 0;
-        else
-                for (size_t r = 0; r < scoring->n_rings; r++)
-                        history[state.history_len++] = 0;
         state.history = history;
         return state_pack(&state, 1, out);
 }

@@ -137,7 +137,7 @@ Test(state, the_bytes_are_those_of_the_documented_form)
                                     .rows_len = sizeof some_rows,
                                     .history = some_history,
                                     .history_len = sizeof some_history};
-        const uint8_t want[] = {2, 3, 0xac, 0x02, 5, 6, 1, 7, 3, 0, 1, 2, 1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
+        const uint8_t want[] = {3, 3, 0xac, 0x02, 5, 6, 1, 7, 3, 0, 1, 2, 1, 2, 0xb6, 0x90, 0x1d, 1, 2, 0};
         uint8_t sealed[sizeof want + 4];
         size_t len;
         uint8_t *packed = pack(&state, HASH, &len);
@@ -219,10 +219,11 @@ Test(state, what_no_version_of_ours_wrote_is_refused)
                 uint8_t bytes[40];
                 enum cloutd_err want;
         } rows[] = {
-                {"the shortest there is", 8, {2, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_OK},
+                {"the shortest there is", 8, {3, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_OK},
+                {"and of the version before", 8, {2, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_OK},
                 {"version 0", 8, {0, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"the version before: without rows", 8, {1, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"a version to come", 8, {3, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"the first version: without rows", 8, {1, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
+                {"a version to come", 8, {4, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
                 {"a number short", 7, {2, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
                 {"the last number runs into the check value",
                  8,

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bits.h - strings of bits, and numbers in them of which small ones are short.
+ *
+ * The high bits of a byte come first.  Behind the end all bits are zero, and so zero bytes at the end are not written.
+ *
+ *   1          1                   0001x      3; for 2: NUMBER_STOP
+ *   2          01                  00001xx    4 .. 7
+ *   0          001                 000001xxx  8 .. 15, and so on: each doubling takes two bits more
+ *
+ * Every number has a bit that is set, so where nothing but zeros follows there is none: NUMBER_OVER. */
+#ifndef CLOUTD_BITS_H
+#define CLOUTD_BITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define NUMBER_ZEROS_MAX 52 /* below 2^51, so that nothing is needed twice of a reader that was filled */
+#define NUMBER_STOP      (UINT64_MAX - 1)
+#define NUMBER_OVER      UINT64_MAX
+
+static inline uint64_t big_endian_64(uint64_t v)
+{
+        return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(v) : v;
+}
+
+static inline uint32_t big_endian_32(uint32_t v)
+{
+        return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap32(v) : v;
+}
+
+struct bit_reader {
+        const uint8_t *p, *end;
+        uint64_t bits; /* the next ones, from the top; zeros behind the end */
+        unsigned n;    /* how many of them are counted as read from p */
+};
+
+static inline struct bit_reader bit_reader(const uint8_t *bytes, const uint8_t *end)
+{
+        return (struct bit_reader){.p = bytes, .end = end};
+}
+
+/* So that 56 bits can be taken. */
+static inline void bits_fill(struct bit_reader *in)
+{
+        if (in->end - in->p >= 8) {
+                uint64_t word;
+
+                /* Bits beyond the n are those of the bytes at p; to OR them again changes nothing. */
+                memcpy(&word, in->p, sizeof word);
+                in->bits |= big_endian_64(word) >> in->n;
+                in->p += (63 - in->n) / 8;
+                in->n |= 56;
+        } else {
+                for (; in->n < 56 && in->p < in->end; in->n += 8)
+                        in->bits |= (uint64_t)*in->p++ << (56 - in->n);
+        }
+}
+
+/* 0 .. 63 bits. */
+static inline void bits_skip(struct bit_reader *in, unsigned n)
+{
+        in->bits <<= n;
+        in->n = in->n > n ? in->n - n : 0;
+}
+
+static inline uint64_t bits_take(struct bit_reader *in, unsigned n)
+{
+        const uint64_t bits = in->bits >> 1 >> (63 - n);
+
+        bits_skip(in, n);
+        return bits;
+}
+
+/* Of those that are written. */
+static inline size_t bits_left(const struct bit_reader *in)
+{
+        return (size_t)(in->end - in->p) * 8 + in->n;
+}
+
+static inline bool bits_over(struct bit_reader *in)
+{
+        bits_fill(in);
+        return in->bits == 0 && in->p == in->end;
+}
+
+static inline uint64_t number_get(struct bit_reader *in)
+{
+        unsigned zeros, n;
+
+        bits_fill(in);
+        zeros = (unsigned)__builtin_clzll(in->bits | 1);
+        if (zeros > NUMBER_ZEROS_MAX)
+                return NUMBER_OVER;
+        bits_skip(in, zeros + 1);
+        if (zeros < 3)
+                return zeros < 2 ? zeros + 1 : 0;
+        n = zeros - 2;
+        bits_fill(in);
+        if (n > 1)
+                return UINT64_C(1) << n | bits_take(in, n);
+        return bits_take(in, 1) != 0 ? 3 : NUMBER_STOP;
+}
+
+struct bit_writer {
+        uint8_t *p;
+        uint64_t bits; /* the last ones, at the bottom */
+        unsigned n;    /* of them not yet at p: less than 32 */
+};
+
+/* 0 .. 32 bits; @v has no others. */
+static inline void bits_put(struct bit_writer *out, uint64_t v, unsigned n)
+{
+        out->bits = out->bits << n | v;
+        out->n += n;
+        if (out->n >= 32) {
+                const uint32_t word = big_endian_32((uint32_t)(out->bits >> (out->n - 32)));
+
+                memcpy(out->p, &word, sizeof word);
+                out->p += 4;
+                out->n -= 32;
+        }
+}
+
+/* 0 .. 64 bits */
+static inline void bits_put_wide(struct bit_writer *out, uint64_t v, unsigned n)
+{
+        if (n > 32) {
+                bits_put(out, v >> 32, n - 32);
+                v &= UINT32_MAX;
+                n = 32;
+        }
+        bits_put(out, v, n);
+}
+
+/* Bits as they are, from a reader of its own. */
+static inline void bits_copy(struct bit_writer *out, struct bit_reader in, size_t n)
+{
+        for (; n > 32; n -= 32) {
+                bits_fill(&in);
+                bits_put(out, bits_take(&in, 32), 32);
+        }
+        bits_fill(&in);
+        bits_put(out, bits_take(&in, (unsigned)n), (unsigned)n);
+}
+
+static inline unsigned bits_of(uint64_t v)
+{
+        return v != 0 ? 64 - (unsigned)__builtin_clzll(v) : 0;
+}
+
+/* A number below 2^51, or NUMBER_STOP. */
+static inline void number_put(struct bit_writer *out, uint64_t v)
+{
+        const unsigned n = bits_of(v);
+
+        if (v < 3) {
+                bits_put(out, 1, v != 0 ? (unsigned)v : 3);
+        } else if (v == NUMBER_STOP) {
+                bits_put(out, 2, 5);
+        } else {
+                bits_put_wide(out, 0, n + 1);
+                bits_put_wide(out, v, n);
+        }
+}
+
+/* The end of what was written to @start and behind it. */
+static inline uint8_t *bits_end(struct bit_writer *out, const uint8_t *start)
+{
+        bits_put(out, 0, 7 - (out->n + 7) % 8);
+        for (; out->n > 0; out->n -= 8)
+                *out->p++ = (uint8_t)(out->bits >> (out->n - 8));
+        while (out->p > start && out->p[-1] == 0)
+                out->p--;
+        return out->p;
+}
+
+#endif
