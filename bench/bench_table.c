@@ -337,7 +337,7 @@ static void measure_law(struct table *table, struct rival *rival, size_t n, doub
 static void bench(size_t n)
 {
         struct slabs *slabs = slabs_new();
-        struct table *table = slabs != NULL ? table_new(slabs, N_CELLS, NULL) : NULL;
+        struct table *table = slabs != NULL ? table_new(slabs, N_CELLS, NULL, NULL) : NULL;
         struct rival *rival = rival_new(n);
         double slowest = 0, before, total = 0;
 

@@ -9,6 +9,7 @@
  * harmless.  It goes into the hot record: a signed byte a cell, for the stretch of time in which no ring
  * changes its bucket.  Only when the stretch changes, a byte is full or the account is written are the bytes
  * folded into its history; so an event costs one cache line, whatever the windows are. */
+#include "blocks.h"
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include <stdlib.h>
@@ -19,13 +20,18 @@ struct record *account_of(struct partition *p, uint32_t number)
         return table_record(p->table, number);
 }
 
-const char *account_long_id(const struct record *record)
+static bool is_parked(const struct record *record)
 {
-        const enum record_phase phase = record_phase(record);
+        return record_phase(record) == RECORD_WANTED || record_phase(record) == RECORD_ASKED;
+}
 
-        if (phase == RECORD_WANTED || phase == RECORD_ASKED)
+const char *account_long_id(const void *partition, const struct record *record)
+{
+        const struct partition *p = partition;
+
+        if (is_parked(record))
                 return ((const struct parking *)record->cold)->id;
-        return (const char *)((const struct cold *)record->cold)->bytes;
+        return (const char *)blocks_at(p->blocks, record);
 }
 
 uint64_t account_hash_of(const struct partition *p, const struct record *record)
@@ -44,51 +50,130 @@ const char *account_key(struct lane *lane, const char *id, size_t id_len, size_t
 
 #define RETRY_FAILED_US INT64_C(1000000)
 
-/* ---- cold parts ---- */
+/* ---- what is not needed for every event ----
+ *
+ *   block  :=  the id, if it is too long for the record;  of the moments, what the record has no room for;  history
+ *
+ * The moments, `at` and `reg`, are six bytes each, low ones first.  They fill the spare bytes of the record, then begin the block:
+ * with an id of up to a dozen bytes all of them are in the record. */
 
-static size_t cold_size(size_t bytes)
+#define MOMENT_BYTES  ((size_t)6) /* TIME_SANE_MS fits */
+#define MOMENTS_BYTES (2 * MOMENT_BYTES)
+enum moment { MOMENT_AT, MOMENT_REG };
+
+static size_t moments_in_record(const struct partition *p, const struct record *record)
 {
-        /* in steps of an allocator's size classes, so that a growing history is not moved by every event */
-        const size_t n = sizeof(struct cold) + bytes;
+        const size_t spare = record_spare(p->table, record);
 
-        return n <= 128 ? (n + 15) / 16 * 16 : (n + n / 8 + 31) / 32 * 32;
+        return spare < MOMENTS_BYTES ? spare : MOMENTS_BYTES;
 }
 
-static struct cold *cold_new(struct lane *lane, const char *long_id, size_t id_len)
+static size_t long_id_len(const struct partition *p, const struct record *record)
 {
-        const size_t size = cold_size(id_len);
-        struct cold *cold = malloc(size);
-
-        CHECK(cold != NULL);
-        memset(cold, 0, sizeof *cold);
-        cold->id_len = (uint8_t)id_len;
-        cold->cap = (uint32_t)(size - sizeof *cold);
-        if (id_len > 0)
-                memcpy(cold->bytes, long_id, id_len);
-        lane->cold_bytes += size;
-        return cold;
+        return record->id_len > table_inline_id(p->table) ? record->id_len : 0;
 }
 
-static struct cold *cold_set_history(struct lane *lane, struct record *record, const uint8_t *history,
-                                     size_t len)
+/* Of the block, what comes before the history. */
+static size_t before_history(const struct partition *p, const struct record *record)
 {
-        struct cold *cold = record->cold;
-        const size_t need = cold->id_len + len;
+        return long_id_len(p, record) + MOMENTS_BYTES - moments_in_record(p, record);
+}
 
-        if (need > cold->cap || sizeof *cold + cold->cap > 2 * cold_size(need)) {
-                const size_t size = cold_size(need);
+static void moments_get(const struct partition *p, const struct record *record, uint8_t *bytes)
+{
+        const size_t n = moments_in_record(p, record);
 
-                lane->cold_bytes -= sizeof *cold + cold->cap;
-                cold = realloc(cold, size);
-                CHECK(cold != NULL);
-                cold->cap = (uint32_t)(size - sizeof *cold);
-                lane->cold_bytes += size;
-                record->cold = cold;
-        }
+        record_spare_get(p->table, record, bytes, n);
+        if (n < MOMENTS_BYTES)
+                memcpy(bytes + n, blocks_at(p->blocks, record) + long_id_len(p, record), MOMENTS_BYTES - n);
+}
+
+static wall_ms_t moment_get(const struct partition *p, const struct record *record, enum moment which)
+{
+        uint8_t bytes[MOMENTS_BYTES];
+        uint64_t ms = 0;
+
+        moments_get(p, record, bytes);
+        for (size_t i = MOMENT_BYTES; i-- > 0;)
+                ms = ms << 8 | bytes[which * MOMENT_BYTES + i];
+        return (wall_ms_t)ms;
+}
+
+static void moment_set(struct partition *p, struct record *record, enum moment which, wall_ms_t ms)
+{
+        const size_t n = moments_in_record(p, record);
+        uint8_t bytes[MOMENTS_BYTES];
+
+        moments_get(p, record, bytes);
+        for (size_t i = 0; i < MOMENT_BYTES; i++)
+                bytes[which * MOMENT_BYTES + i] = (uint8_t)((uint64_t)ms >> (8 * i));
+        record_spare_set(p->table, record, bytes, n);
+        if (n < MOMENTS_BYTES)
+                memcpy(blocks_at(p->blocks, record) + long_id_len(p, record), bytes + n, MOMENTS_BYTES - n);
+}
+
+wall_ms_t account_at(const struct partition *p, const struct record *record)
+{
+        return moment_get(p, record, MOMENT_AT);
+}
+
+wall_ms_t account_reg(const struct partition *p, const struct record *record)
+{
+        return moment_get(p, record, MOMENT_REG);
+}
+
+void account_set_at(struct partition *p, struct record *record, wall_ms_t at)
+{
+        moment_set(p, record, MOMENT_AT, at);
+}
+
+void account_set_reg(struct partition *p, struct record *record, wall_ms_t reg)
+{
+        moment_set(p, record, MOMENT_REG, reg);
+}
+
+const uint8_t *account_history(const struct partition *p, const struct record *record, size_t *ret_len)
+{
+        const size_t before = before_history(p, record);
+        const uint8_t *block = blocks_at(p->blocks, record);
+
+        *ret_len = record->n_bytes - before;
+        return block != NULL ? block + before : NULL;
+}
+
+static void set_history(struct partition *p, uint32_t number, const uint8_t *history, size_t len)
+{
+        const size_t before = before_history(p, account_of(p, number));
+        uint8_t *block = blocks_resize(p->blocks, number, before + len, before);
+
         if (len > 0)
-                memcpy(cold->bytes + cold->id_len, history, len);
-        cold->history_len = (uint32_t)len;
-        return cold;
+                memcpy(block + before, history, len);
+}
+
+void account_fetch_ahead(const struct partition *p, const struct record *record)
+{
+        const uint8_t *block = is_parked(record) ? NULL : blocks_at(p->blocks, record);
+
+        if (block == NULL)
+                return;
+        __builtin_prefetch(block, 1);
+        __builtin_prefetch(block + record->n_bytes - 1, 1);
+}
+
+/* Whatever it was before: nothing counted, nothing in Redis.  @long_id as in a parking. */
+static void become_resident(struct partition *p, uint32_t number, const char *long_id, size_t id_len)
+{
+        struct record *record = account_of(p, number);
+        uint8_t none[MOMENTS_BYTES] = {0}, *block;
+        size_t before;
+
+        record->cold = NULL;
+        before = before_history(p, record);
+        block = blocks_resize(p->blocks, number, before, 0);
+        if (id_len > 0)
+                memcpy(block, long_id, id_len);
+        if (before > id_len)
+                memcpy(block + id_len, none, before - id_len);
 }
 
 static size_t parking_size(const struct parking *parking)
@@ -105,27 +190,15 @@ static void parking_free(struct lane *lane, struct parking *parking)
         free(parking);
 }
 
-size_t account_cold_bytes(const struct record *record)
+size_t account_bytes(const struct record *record)
 {
-        const struct cold *cold = record->cold;
-
-        return sizeof *cold + cold->cap;
+        return sizeof *record + blocks_share(record->n_bytes);
 }
 
-void account_free_cold(struct partition *p, struct record *record)
+void account_free_parking(struct partition *p, struct record *record)
 {
-        const enum record_phase phase = record_phase(record);
-        struct lane *lane = p->lane;
-
-        if (phase == RECORD_WANTED || phase == RECORD_ASKED) {
-                parking_free(lane, record->cold);
-        } else if (record->cold != NULL) {
-                const struct cold *cold = record->cold;
-
-                lane->cold_bytes -= sizeof *cold + cold->cap;
-                free(record->cold);
-        }
-        record->cold = NULL;
+        if (is_parked(record))
+                parking_free(p->lane, record->cold);
 }
 
 uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want)
@@ -149,7 +222,7 @@ uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size
                 record->cold = parking;
                 account_want(p, number);
         } else {
-                record->cold = cold_new(p->lane, id, long_len);
+                become_resident(p, number, id, long_len);
                 record->flags |= RECORD_CLEAN | RECORD_NEW | RECORD_POL | RECORD_ALL;
         }
         return number;
@@ -160,7 +233,10 @@ void account_remove(struct partition *p, uint32_t number)
         struct record *record = account_of(p, number);
         const uint64_t hash = account_hash_of(p, record);
 
-        account_free_cold(p, record);
+        if (is_parked(record))
+                parking_free(p->lane, record->cold);
+        else
+                (void)blocks_resize(p->blocks, number, 0, 0);
         table_remove(p->table, number, hash);
 }
 
@@ -200,22 +276,23 @@ void lane_scratch_room(struct lane *lane, size_t n)
         }
 }
 
-static struct cold *history_rewrite(struct partition *p, struct record *record, const int32_t *counts,
-                                    wall_ms_t ts_ms)
+static void history_rewrite(struct partition *p, uint32_t number, const int32_t *counts, wall_ms_t ts_ms)
 {
         struct lane *lane = p->lane;
-        const struct cold *cold = record->cold;
+        const struct record *record = account_of(p, number);
         size_t len;
+        const uint8_t *history = account_history(p, record, &len);
 
-        lane_scratch_room(lane, HISTORY_ROOM(cold->history_len));
-        len = history_add(lane->scoring, record->place, cold_history(cold), cold->history_len, counts, ts_ms,
-                          lane->now_ms, lane->scratch);
-        return cold_set_history(lane, record, lane->scratch, len);
+        lane_scratch_room(lane, HISTORY_ROOM(len));
+        len = history_add(lane->scoring, record->place, history, len, counts, ts_ms, lane->now_ms,
+                          lane->scratch);
+        set_history(p, number, lane->scratch, len);
 }
 
 /* Move the counters of the hot record into the history. */
-void account_fold(struct partition *p, struct record *record)
+void account_fold(struct partition *p, uint32_t number)
 {
+        struct record *record = account_of(p, number);
         const size_t n_cells = p->lane->scoring->n_cells;
         int32_t counts[POLICY_CELLS_MAX] = {0};
         int any = 0;
@@ -226,7 +303,7 @@ void account_fold(struct partition *p, struct record *record)
         }
         if (any == 0)
                 return;
-        (void)history_rewrite(p, record, counts, (wall_ms_t)(record_load(&record->stretch) >> STRETCH_BITS));
+        history_rewrite(p, number, counts, (wall_ms_t)(record_load(&record->stretch) >> STRETCH_BITS));
         record_begin(record);
         record_clear_counters(record, n_cells);
         record_end(record);
@@ -261,13 +338,15 @@ void account_before_everything(struct record *record)
 }
 
 /* Count an event and move the position. */
-static void count(struct partition *p, struct record *record, const struct parked_event *event)
+static void count(struct partition *p, uint32_t number, const struct parked_event *event)
 {
+        struct record *record = account_of(p, number);
+
         if (event->ts_ms < 0) {
                 int32_t counts[POLICY_CELLS_MAX] = {0};
 
                 counts[event->cell] = event->delta > 0 ? 1 : -1;
-                (void)history_rewrite(p, record, counts, -1);
+                history_rewrite(p, number, counts, -1);
                 set_pos(record, event->offset);
                 lane_count(p->lane->telemetry, LANE_LATE, 1);
                 return;
@@ -286,21 +365,23 @@ static void count(struct partition *p, struct record *record, const struct parke
                         record_end(record);
                         if (counted)
                                 return;
-                        account_fold(p, record);
+                        account_fold(p, number);
                 } else {
-                        account_fold(p, record);
+                        account_fold(p, number);
                         record_set_stretch(p, record, event->ts_ms);
                 }
         }
 }
 
 /* Forget what is known of the account but for its position and for what Redis still has. */
-static void account_wipe_memory(struct partition *p, struct record *record)
+static void account_wipe_memory(struct partition *p, uint32_t number)
 {
+        struct record *record = account_of(p, number);
+
         record_begin(record);
         record_clear_counters(record, p->lane->scoring->n_cells);
         record_end(record);
-        (void)cold_set_history(p->lane, record, NULL, 0);
+        set_history(p, number, NULL, 0);
 }
 
 /* An event that is later than the account's position, on a resident account. */
@@ -314,12 +395,12 @@ static void apply(struct partition *p, uint32_t number, const struct parked_even
                         lane_count(p->lane->telemetry, LANE_OPTED_OUT, 1);
                         return;
                 }
-                count(p, record, event);
+                count(p, number, event);
                 break;
         case ACT_OPTOUT:
                 if (record->flags & RECORD_LEFT)
                         return;
-                account_wipe_memory(p, record);
+                account_wipe_memory(p, number);
                 set_pos(record, event->offset);
                 record->flags = (uint16_t)((record->flags & ~RECORD_RETURNED) | RECORD_LEFT);
                 break;
@@ -377,12 +458,11 @@ void account_event(struct partition *p, uint32_t number, const struct parked_eve
 
 /* Resident, but nothing was ever counted, here or in Redis: an opt-in of somebody who was there, an edge of somebody
  * who is not. */
-bool account_is_nothing(const struct record *record)
+bool account_is_nothing(const struct partition *p, const struct record *record)
 {
-        const struct cold *cold = record->cold;
-
         return record_phase(record) == RECORD_CLEAN && !(record->flags & (RECORD_LEFT | RECORD_INFLIGHT)) &&
-               record_load(&record->pos) == 0 && cold->at == 0 && cold->history_len == 0;
+               record_load(&record->pos) == 0 && account_at(p, record) == 0 &&
+               record->n_bytes == before_history(p, record);
 }
 
 /* ---- loading ---- */
@@ -434,7 +514,7 @@ void account_begin_anew(struct partition *p, uint32_t number, bool foreign)
         struct record *record = account_of(p, number);
         struct parking *parking = record->cold;
 
-        record->cold = cold_new(p->lane, parking->id, parking->id_len);
+        become_resident(p, number, parking->id, parking->id_len);
         parking_free(p->lane, parking); /* all of it lies below R and is read again */
         record_set_phase(record, RECORD_DIRTY);
         record->flags |= RECORD_REPAIR | RECORD_ALL | RECORD_NEW | RECORD_POL | RECORD_BOARDS;
@@ -500,9 +580,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
         struct parking *parking = record->cold;
         char buf[RECORD_TAIL];
         const char *id = record_id(p->table, record, buf);
-        const size_t long_len = parking->id_len;
         const uint64_t hash = account_hash(id, record->id_len);
-        struct cold *cold;
         struct state state;
         const bool left = load->asked_left && load->left->integer == 1;
         bool exists, pol, other, gone_known = false;
@@ -516,16 +594,15 @@ void account_loaded(struct partition *p, struct sent_load *load)
         if (!load_read(p, load, hash, &state, &exists, &pol, &other))
                 return;
         lane_count(p->lane->telemetry, LANE_LOADS, 1);
-        cold = cold_new(p->lane, parking->id, long_len);
+        become_resident(p, load->number, parking->id, parking->id_len);
         record_set_phase(record, RECORD_CLEAN);
-        record->cold = cold;
         if (exists) {
                 /* Who has left and has a hash: it could not be taken away then.  What it counts is forgotten. */
                 if (!left)
-                        cold = cold_set_history(p->lane, record, state.history, state.history_len);
-                cold->at = state.at;
-                cold->boards = (uint16_t)state.boards;
-                cold->reg = state.reg;
+                        set_history(p, load->number, state.history, state.history_len);
+                account_set_at(p, record, state.at);
+                account_set_reg(p, record, state.reg);
+                record->boards = state.boards & BOARDS_MASK;
                 if (!pol)
                         record->flags |= RECORD_POL | RECORD_ALL;
         } else {
@@ -561,14 +638,13 @@ void account_loaded(struct partition *p, struct sent_load *load)
         }
         parking_free(p->lane, parking);
         /* Registered at an edge that has passed, or passes now: it must slide and be registered anew. */
-        cold = record->cold;
-        if (RULE(DUE_PASSED_ANEW) && cold->reg != 0 &&
-            cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
-                cold->reg = 0;
+        if (RULE(DUE_PASSED_ANEW) && account_reg(p, record) != 0 &&
+            account_reg(p, record) <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
+                account_set_reg(p, record, 0);
                 account_dirty(p, load->number);
         }
         if (exists && p->rewrite && !(record->flags & RECORD_LEFT)) {
-                cold->reg = 0;
+                account_set_reg(p, record, 0);
                 record->flags |= RECORD_ALL | RECORD_POL | RECORD_BOARDS;
                 account_dirty(p, load->number);
         }
@@ -585,7 +661,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
         if (record_phase(record) == RECORD_CLEAN) {
                 partition_cut_resolved(p, record);
                 partition_fire_resolved(p, record);
-                if (account_is_nothing(record))
+                if (account_is_nothing(p, record))
                         account_remove(p, load->number);
         }
 }

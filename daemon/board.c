@@ -114,7 +114,8 @@ void board_check(struct partition *p, uint32_t number)
 {
         const struct lane *lane = p->lane;
         const struct record *record = account_of(p, number);
-        const struct cold *cold = record->cold;
+        size_t len;
+        const uint8_t *history;
         struct tally tally;
         char buf[RECORD_TAIL];
         const char *id;
@@ -123,11 +124,12 @@ void board_check(struct partition *p, uint32_t number)
                 return; /* a write under way, or to come, uses the floor of its own EXEC */
         id = record_id(p->table, record, buf);
         /* As its hash shows it: what the clock has changed since is for the edge at which it is written. */
-        history_tally(lane->scoring, record->place, cold_history(cold), cold->history_len, cold->at, &tally);
+        history = account_history(p, record, &len);
+        history_tally(lane->scoring, record->place, history, len, account_at(p, record), &tally);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
                 const int64_t points = scoring_points(lane->scoring, tally.counts[w]);
 
-                if (board_belongs(p, w, points, id, record->id_len) != (bool)(cold->boards >> w & 1)) {
+                if (board_belongs(p, w, points, id, record->id_len) != (bool)(record->boards >> w & 1)) {
                         account_dirty(p, number);
                         return;
                 }

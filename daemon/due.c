@@ -212,11 +212,9 @@ static void fire_member(struct partition *p, const char *id, size_t id_len)
                 number = account_insert(p, hash, id, id_len, true);
         record = account_of(p, number);
         if (record_phase(record) == RECORD_CLEAN || record_phase(record) == RECORD_DIRTY) {
-                struct cold *cold = record->cold;
-
-                if (cold->reg > p->fire.until)
+                if (account_reg(p, record) > p->fire.until)
                         return; /* an entry left over: it is registered elsewhere */
-                cold->reg = 0;
+                account_set_reg(p, record, 0);
                 account_dirty(p, number);
         }
         if (!(record->flags & RECORD_IN_FIRE)) {

@@ -45,13 +45,13 @@ static void gather_wipe(struct partition *p, unsigned place, uint32_t index)
 static void wipe(struct partition *p, const struct record *record, const char *id, size_t id_len,
                  uint32_t index)
 {
-        const struct cold *cold = record->cold;
+        const wall_ms_t reg = account_reg(p, record);
 
         board_forget(p, id, id_len);
         if (RULE(DUE_WIPE_ALL) && p->lane->now_ms < p->messy_until)
                 gather_wipe(p, record->place, index);
-        if (cold->reg != 0)
-                gather(p, EXPECT_DUE_REMOVE, cold->reg, 0, index);
+        if (reg != 0)
+                gather(p, EXPECT_DUE_REMOVE, reg, 0, index);
 }
 
 static void put_gone(struct partition *p, const char *set_verb, const struct sent_write *write,
@@ -111,7 +111,10 @@ struct encoding {
         const char *id;
         size_t id_len;
         wall_ms_t registered; /* before this write */
-        const struct cold *cold;
+        wall_ms_t at;         /* of the write before this one; 0: none */
+        uint16_t boards;
+        const uint8_t *history;
+        size_t history_len;
         struct tally tally;
         int64_t points[WINDOWS_MAX];
         bool changed[WINDOWS_MAX];
@@ -121,10 +124,9 @@ struct encoding {
 static void count_points(struct encoding *e, unsigned place)
 {
         const struct scoring *scoring = e->p->lane->scoring;
-        const struct cold *cold = e->cold;
         struct tally then;
 
-        history_tally(scoring, place, cold_history(cold), cold->history_len, e->write->at, &e->tally);
+        history_tally(scoring, place, e->history, e->history_len, e->write->at, &e->tally);
         for (size_t w = 0; w <= scoring->n_windows; w++) {
                 e->points[w] = scoring_points(scoring, e->tally.counts[w]);
                 e->changed[w] = true;
@@ -132,7 +134,7 @@ static void count_points(struct encoding *e, unsigned place)
         if (e->flags & RECORD_ALL)
                 return;
         /* No event since it was written: only the clock can have changed a window. */
-        history_tally(scoring, place, cold_history(cold), cold->history_len, cold->at, &then);
+        history_tally(scoring, place, e->history, e->history_len, e->at, &then);
         for (size_t w = 0; w <= scoring->n_windows; w++)
                 e->changed[w] = memcmp(then.counts[w], e->tally.counts[w], sizeof then.counts[w]) != 0;
 }
@@ -150,10 +152,10 @@ static void pack(struct encoding *e)
                                     .next = e->tally.next_ms,
                                     .rows = rows,
                                     .rows_len = rows_len,
-                                    .history = cold_history(e->cold),
-                                    .history_len = e->cold->history_len};
+                                    .history = e->history,
+                                    .history_len = e->history_len};
 
-        lane_scratch_room(lane, rows_len + e->cold->history_len + STATE_OVERHEAD);
+        lane_scratch_room(lane, rows_len + e->history_len + STATE_OVERHEAD);
         e->packed_len = state_pack(&state, e->write->hash, lane->scratch);
 }
 
@@ -162,7 +164,7 @@ static void pack(struct encoding *e)
 static void put_source(const struct encoding *e, const char *key, size_t key_len)
 {
         struct lane *lane = e->p->lane;
-        const bool first = e->cold->at == 0;
+        const bool first = e->at == 0;
 
         resp_command(&lane->out, 4);
         resp_text(&lane->out, "HSETNX");
@@ -250,7 +252,7 @@ static void put_counts(struct encoding *e, unsigned place)
 {
         struct lane *lane = e->p->lane;
 
-        e->write->at = lane->now_ms > e->cold->at || !RULE(AT_RISES) ? lane->now_ms : e->cold->at;
+        e->write->at = lane->now_ms > e->at || !RULE(AT_RISES) ? lane->now_ms : e->at;
         count_points(e, place);
         e->write->reg = put_registration(e->p, e->registered, e->tally.next_ms, e->index);
         if (lane->sums || e->write->returned) {
@@ -260,7 +262,7 @@ static void put_counts(struct encoding *e, unsigned place)
                 shared_put_part(e->p, e->id, e->id_len, lane->scratch, e->packed_len, e->index);
         } else {
                 board_encode(e->p, e->write, e->index, e->id, e->id_len, e->points, e->changed,
-                             (e->flags & RECORD_BOARDS) != 0, e->cold->boards);
+                             (e->flags & RECORD_BOARDS) != 0, e->boards);
                 pack(e);
                 put_hash(e);
         }
@@ -329,21 +331,23 @@ void account_encode(struct partition *p, uint32_t number)
                 resp_bytes(&lane->out, key, key_len);
                 store_expect(lane, EXPECT_WRITE, e.index, p);
         }
-        account_fold(p, record);
+        account_fold(p, number);
         e.id = record_id(p->table, record, id_buf); /* a long id may have moved with the history */
-        e.cold = record->cold;
-        e.registered = e.cold->reg;
+        e.history = account_history(p, record, &e.history_len);
+        e.at = account_at(p, record);
+        e.boards = record->boards;
+        e.registered = account_reg(p, record);
         if (e.flags & RECORD_RETURNED) {
                 write->returned = true;
                 e.registered = 0; /* wiped just before */
-                if (e.cold->history_len == 0) {
+                if (e.history_len == 0) {
                         put_gone(p, "SREM", write, e.index);
                         put_nothing(&e);
                         return; /* and stays so, whatever has it written again */
                 }
                 record->flags &= (uint16_t)~RECORD_RETURNED;
                 back = true;
-        } else if (e.cold->history_len == 0 && write->pos < 0) {
+        } else if (e.history_len == 0 && write->pos < 0) {
                 put_nothing(&e); /* rebuilt from the log, it proved to have no event */
                 return;
         } else if (RULE(RETURN_AFTER_BACK) && e.flags & RECORD_BOARDS && p->n_left > 0) {
@@ -360,21 +364,19 @@ void account_encode(struct partition *p, uint32_t number)
 void account_written(struct partition *p, struct sent_write *write)
 {
         struct record *record = account_of(p, write->number);
-        struct cold *cold = record->cold;
+        const wall_ms_t passed = p->fire.phase == FIRE_IDLE ? p->due : p->fire.until;
 
         record->flags &= (uint16_t) ~(RECORD_INFLIGHT | RECORD_FOREIGN);
         lane_count(p->lane->telemetry, LANE_WRITES, 1);
-        cold->at = write->left ? 0 : write->at;
-        cold->reg = write->left ? 0 : write->reg;
-        cold->boards = write->left ? 0 : write->boards;
+        account_set_at(p, record, write->left ? 0 : write->at);
+        account_set_reg(p, record, write->left || write->reg <= passed ? 0 : write->reg);
+        record->boards = write->left ? 0 : write->boards & BOARDS_MASK;
         if (write->left || (write->returned && write->at == 0))
                 gone_set(&p->gone, write->salted, write->pos);
         if (!write->left && write->at == 0)
                 record->flags |= RECORD_NEW | RECORD_POL | RECORD_ALL; /* there, but without a hash yet */
         if (write->left)
                 p->n_left++;
-        if (cold->reg != 0 && cold->reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until))
-                cold->reg = 0;
         partition_cut_resolved(p, record);
         if (write->fired) {
                 partition_fire_resolved(p, record);
@@ -394,12 +396,10 @@ void account_unwritten(struct partition *p, const struct sent_write *write, enum
                 record->flags |= RECORD_BOARDS;
         if (how != UNWRITTEN_NOT) {
                 /* Where it is registered must be made so, whatever was executed. */
-                struct cold *cold = record->cold;
-
-                if (write->at > cold->at)
-                        cold->at = write->at;
+                if (write->at > account_at(p, record))
+                        account_set_at(p, record, write->at);
                 if (RULE(DUE_UNKNOWN_AFTER_LOST))
-                        cold->reg = 0;
+                        account_set_reg(p, record, 0);
                 p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         }
         if (write->returned && !(record->flags & RECORD_LEFT))

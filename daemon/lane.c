@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lane.c - a lane's round: time, Redis, partitions, memory; and the orders it takes. */
+#include "blocks.h"
 #include "lane_internal.h"
 #include <poll.h>
 #include <stdio.h>
@@ -314,11 +315,11 @@ void lane_doubt(struct lane *lane, int32_t partition)
 
 static int64_t bytes_used(const struct lane *lane)
 {
-        size_t accounts = 0;
+        size_t bytes = lane->parked_bytes;
 
         for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
-                accounts += table_count(p->table);
-        return (int64_t)(accounts * RECORD_SHARE + lane->cold_bytes + lane->parked_bytes);
+                bytes += table_bytes(p->table) + blocks_bytes(p->blocks);
+        return (int64_t)bytes;
 }
 
 /* What cannot leave memory before Redis has taken it. */
@@ -400,7 +401,7 @@ static void evict(struct lane *lane)
                                 record->flags &= (uint16_t)~RECORD_RECENT;
                                 continue;
                         }
-                        excess -= RECORD_SHARE + (int64_t)account_cold_bytes(record);
+                        excess -= (int64_t)account_bytes(record);
                         account_remove(p, number);
                         if (RULE(EVICTED_IS_LOADED))
                                 p->virgin = false;

@@ -60,31 +60,8 @@ struct parking {
         char id[];
 };
 
-/* Behind record->cold of a resident account: what is not needed for every event. */
-struct cold {
-        wall_ms_t at;    /* the latest that Redis may have; 0: it has nothing of ours */
-        wall_ms_t reg;   /* the edge it is registered for, as Redis has it; 0: none */
-        uint16_t boards; /* as Redis has it */
-        uint8_t id_len;  /* of a long id, kept in front of the history; else 0 */
-        uint32_t cap;    /* room in bytes[] */
-        uint32_t history_len;
-        uint8_t bytes[];
-};
-
 /* Accounts that are written one after the other are looked at so many ahead, so that memory answers in time. */
 #define FETCH_AHEAD 4
-
-/* Begin to fetch what is not in its record: two lines, as most have. */
-static inline void account_fetch_cold(const struct record *record)
-{
-        __builtin_prefetch(record->cold, 1);
-        __builtin_prefetch((const char *)record->cold + 64, 1);
-}
-
-static inline const uint8_t *cold_history(const struct cold *cold)
-{
-        return cold->bytes + cold->id_len;
-}
 
 /* Someone without a hash whose position matters: left, or came back and has no event yet. */
 struct gone_entry {
@@ -228,7 +205,8 @@ struct partition {
         mono_us_t low_since_us;  /* since when done is ahead of low */
 
         struct table *table;
-        bool virgin; /* nothing of this partition can be in Redis that is not in memory */
+        struct blocks *blocks; /* of its accounts */
+        bool virgin;           /* nothing of this partition can be in Redis that is not in memory */
         struct numbers dirty, cut_queue, wanted,
                 failed; /* entries may be stale: the record's phase decides */
         mono_us_t failed_retry_us;
@@ -430,7 +408,6 @@ struct lane {
         bool boards_anew;        /* to be said in <prefix>boards */
         struct sweeper *sweeper;
 
-        size_t cold_bytes; /* histories and parkings */
         size_t parked_bytes;
         int64_t memory_seen;  /* of shared->memory_grown */
         int64_t memory_share; /* of memory_limit */
@@ -549,8 +526,8 @@ int64_t partition_next_low(const struct partition *p); /* what the next EXEC may
 struct record *account_of(struct partition *p, uint32_t number);
 void account_event(struct partition *p, uint32_t number, const struct parked_event *event,
                    bool several_lines);
-bool account_is_nothing(const struct record *record);
-size_t account_cold_bytes(const struct record *record); /* of a resident account */
+bool account_is_nothing(const struct partition *p, const struct record *record);
+size_t account_bytes(const struct record *record); /* of a resident account: what goes with it */
 uint32_t account_insert(struct partition *p, uint64_t hash, const char *id, size_t id_len, bool want);
 void account_remove(struct partition *p, uint32_t number);
 void account_dirty(struct partition *p, uint32_t number);
@@ -560,8 +537,20 @@ void account_whole(struct partition *p, uint32_t number);
 void account_before_everything(struct record *record);   /* its position: every event is later */
 void account_want(struct partition *p, uint32_t number); /* back into the list of loads */
 void account_loaded(struct partition *p, struct sent_load *load);
-void account_fold(struct partition *p, struct record *record); /* the hot counters into the history */
+void account_fold(struct partition *p, uint32_t number); /* the hot counters into the history */
 void account_failed(struct partition *p, uint32_t number);
+/* Of a resident account, what is not needed for every event; besides, record->boards. */
+wall_ms_t account_at(
+        const struct partition *p,
+        const struct record *record); /* the latest that Redis may have; 0: it has nothing of ours */
+wall_ms_t account_reg(
+        const struct partition *p,
+        const struct record *record); /* the edge it is registered for, as Redis has it; 0: none */
+void account_set_at(struct partition *p, struct record *record, wall_ms_t at);
+void account_set_reg(struct partition *p, struct record *record, wall_ms_t reg);
+const uint8_t *account_history(const struct partition *p, const struct record *record, size_t *ret_len);
+void account_fetch_ahead(const struct partition *p,
+                         const struct record *record); /* all of that into the caches */
 void lane_scratch_room(struct lane *lane, size_t n);
 
 /* encode.c */
@@ -571,8 +560,8 @@ void account_written(struct partition *p, struct sent_write *write);
 enum unwritten { UNWRITTEN_NOT, UNWRITTEN_UNKNOWN, UNWRITTEN_REFUSED };
 void account_unwritten(struct partition *p, const struct sent_write *write, enum unwritten how);
 uint64_t account_hash_of(const struct partition *p, const struct record *record);
-void account_free_cold(struct partition *p, struct record *record);
-const char *account_long_id(const struct record *record);
+void account_free_parking(struct partition *p, struct record *record);
+const char *account_long_id(const void *partition, const struct record *record);
 const char *account_key(struct lane *lane, const char *id, size_t id_len, size_t *ret_len);
 
 /* store.c */

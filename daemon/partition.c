@@ -10,6 +10,7 @@
  * A cut is the unit of progress: all accounts that are dirty, or wait to be loaded, when it opens at position
  * R are written, with whatever they have counted by then.  When the last is acknowledged, everything below R
  * is in Redis (`done`), and `low` says so with the next EXEC: never with one that carries accounts of the same cut. */
+#include "blocks.h"
 #include "lane_internal.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -71,8 +72,9 @@ static void free_accounts(struct partition *p)
                 struct record *record = account_of(p, number);
 
                 if (record_phase(record) != RECORD_FREE)
-                        account_free_cold(p, record);
+                        account_free_parking(p, record);
         }
+        p->blocks = blocks_free(p->blocks);
         p->table = table_free(p->table);
 }
 
@@ -151,8 +153,10 @@ void partition_forget(struct partition *p)
         store_drop_partition(p->lane, p);
         free_accounts(p);
         clear_lists(p);
-        p->table = table_new(p->lane->slabs, p->lane->scoring->n_cells, account_long_id);
+        p->table = table_new(p->lane->slabs, p->lane->scoring->n_cells, account_long_id, p);
         CHECK(p->table != NULL);
+        p->blocks = blocks_new(p->lane->slabs, p->table);
+        CHECK(p->blocks != NULL);
         p->virgin = false;
         p->evict_hand = 1;
         p->n_left = 0;
@@ -500,13 +504,12 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
 
                 record->flags &=
                         (uint16_t) ~(RECORD_IN_CUT | RECORD_IN_FIRE | RECORD_INFLIGHT | RECORD_IN_BATCH);
-                if (phase != RECORD_FREE && (record->flags & RECORD_REPAIR || account_is_nothing(record))) {
+                if (phase != RECORD_FREE &&
+                    (record->flags & RECORD_REPAIR || account_is_nothing(p, record))) {
                         account_remove(p, number);
                 } else if (phase != RECORD_FREE) {
-                        struct cold *cold = record->cold;
-
                         if (RULE(DUE_UNKNOWN_AFTER_BACK))
-                                cold->reg = 0;
+                                account_set_reg(p, record, 0);
                         record->flags |= RECORD_ALL | RECORD_POL | RECORD_NEW;
                         if (p->gen != gen_was)
                                 account_before_everything(record); /* its offset is of an earlier log */

@@ -129,11 +129,11 @@ void repair_rewrite(struct partition *p)
 
                 if ((phase != RECORD_CLEAN && phase != RECORD_DIRTY) || record->flags & RECORD_REPAIR)
                         continue;
-                if (account_is_nothing(record)) {
+                if (account_is_nothing(p, record)) {
                         account_remove(p, number); /* if there is anything in Redis, the sweep wants it */
                         continue;
                 }
-                ((struct cold *)record->cold)->reg = 0;
+                account_set_reg(p, record, 0);
                 record->flags |= RECORD_ALL | RECORD_POL | RECORD_BOARDS;
                 account_dirty(p, number);
         }

@@ -366,7 +366,7 @@ static void fetch_ahead(const struct partition *p)
         if (queue->head + 2 * FETCH_AHEAD < queue->n)
                 __builtin_prefetch(table_record(p->table, queue->at[queue->head + 2 * FETCH_AHEAD]), 1);
         if (queue->head + FETCH_AHEAD < queue->n)
-                account_fetch_cold(table_record(p->table, queue->at[queue->head + FETCH_AHEAD]));
+                account_fetch_ahead(p, table_record(p->table, queue->at[queue->head + FETCH_AHEAD]));
 }
 
 /* This partition's share of the chunk. */

@@ -18,6 +18,9 @@ struct slabs {
         size_t n_regions;
         struct record *free; /* list of slabs given back, linked through ->cold of their first record */
         size_t next_in_region;
+        void *free_page; /* list of pages, linked through their first bytes */
+        char *pages;     /* a piece that is being cut into them */
+        size_t pages_left;
 };
 
 struct table {
@@ -30,7 +33,8 @@ struct table {
         size_t n_cells;
         unsigned bits;   /* the index has 2^bits positions, at least 3/8 of them empty */
         uint64_t *index; /* high half: hash, low half: record number, 0: empty */
-        const char *(*long_id)(const struct record *record);
+        const char *(*long_id)(const void *ctx, const struct record *record);
+        const void *ctx;
 };
 
 struct slabs *slabs_new(void)
@@ -110,18 +114,11 @@ static void record_empty(struct record *record, uint32_t next)
         record_end(record);
 }
 
-/* A reader may still look at the records of a slab that was given back, so their counters must go on, and
- * their words may only be changed between record_begin() and record_end(). */
-static struct record *slab_take(struct slabs *slabs)
+/* A piece of a region, of zeros. */
+static void *piece_take(struct slabs *slabs)
 {
-        struct record *slab = slabs->free;
+        char *piece;
 
-        if (slab != NULL) {
-                slabs->free = slab->cold;
-                for (size_t i = 0; i < SLAB_RECORDS; i++)
-                        record_empty(&slab[i], 0);
-                return slab;
-        }
         if (slabs->n_regions == 0 || slabs->next_in_region == REGION_BYTES) {
                 void **regions = realloc(slabs->regions, (slabs->n_regions + 1) * sizeof *regions);
                 void *region;
@@ -135,9 +132,46 @@ static struct record *slab_take(struct slabs *slabs)
                 slabs->regions[slabs->n_regions++] = region;
                 slabs->next_in_region = 0;
         }
-        slab = (struct record *)((char *)slabs->regions[slabs->n_regions - 1] + slabs->next_in_region);
+        piece = (char *)slabs->regions[slabs->n_regions - 1] + slabs->next_in_region;
         slabs->next_in_region += SLAB_BYTES;
+        return piece;
+}
+
+/* A reader may still look at the records of a slab that was given back, so their counters must go on, and
+ * their words may only be changed between record_begin() and record_end(); and it never becomes pages. */
+static struct record *slab_take(struct slabs *slabs)
+{
+        struct record *slab = slabs->free;
+
+        if (slab == NULL)
+                return piece_take(slabs);
+        slabs->free = slab->cold;
+        for (size_t i = 0; i < SLAB_RECORDS; i++)
+                record_empty(&slab[i], 0);
         return slab;
+}
+
+void *slabs_take_page(struct slabs *slabs)
+{
+        void *page = slabs->free_page;
+
+        if (page != NULL) {
+                memcpy(&slabs->free_page, page, sizeof slabs->free_page);
+                return page;
+        }
+        if (slabs->pages_left == 0) {
+                slabs->pages = piece_take(slabs);
+                if (slabs->pages == NULL)
+                        return NULL;
+                slabs->pages_left = SLAB_BYTES / PAGE_BYTES;
+        }
+        return slabs->pages + --slabs->pages_left * PAGE_BYTES;
+}
+
+void slabs_give_page(struct slabs *slabs, void *page)
+{
+        memcpy(page, &slabs->free_page, sizeof slabs->free_page);
+        slabs->free_page = page;
 }
 
 static void slab_give(struct slabs *slabs, struct record *slab)
@@ -162,7 +196,7 @@ static uint64_t *index_new(unsigned bits)
 }
 
 struct table *table_new(struct slabs *slabs, size_t n_cells,
-                        const char *(*long_id)(const struct record *record))
+                        const char *(*long_id)(const void *ctx, const struct record *record), const void *ctx)
 {
         struct table *table = calloc(1, sizeof *table);
 
@@ -171,6 +205,7 @@ struct table *table_new(struct slabs *slabs, size_t n_cells,
         table->slabs = slabs;
         table->n_cells = n_cells;
         table->long_id = long_id;
+        table->ctx = ctx;
         table->end = 1;
         table->bits = INDEX_BITS_MIN;
         table->index = index_new(table->bits);
@@ -204,7 +239,8 @@ size_t table_count(const struct table *table)
 
 size_t table_bytes(const struct table *table)
 {
-        return (sizeof *table->index << table->bits) + table->n_slabs * SLAB_BYTES;
+        return (sizeof *table->index << table->bits) - (sizeof *table->index << INDEX_BITS_MIN) +
+               table->count * sizeof(struct record);
 }
 
 size_t table_inline_id(const struct table *table)
@@ -260,10 +296,43 @@ const char *record_id(const struct table *table, const struct record *record, ch
         uint8_t bytes[RECORD_TAIL];
 
         if (record->id_len > table_inline_id(table))
-                return table->long_id(record);
+                return table->long_id(table->ctx, record);
         tail_load(record, bytes);
         memcpy(buf, bytes + table->n_cells, record->id_len);
         return buf;
+}
+
+/* Where in the tail the spare bytes begin: behind the NUL of an id, or the hash of one that is elsewhere. */
+static size_t spare_at(const struct table *table, const struct record *record)
+{
+        const size_t inline_id = table_inline_id(table);
+        const size_t used = record->id_len > inline_id ? 8 : record->id_len + (size_t)1;
+
+        return table->n_cells + (used < inline_id ? used : inline_id);
+}
+
+size_t record_spare(const struct table *table, const struct record *record)
+{
+        return RECORD_TAIL - spare_at(table, record);
+}
+
+void record_spare_get(const struct table *table, const struct record *record, uint8_t *bytes, size_t n)
+{
+        uint8_t tail[RECORD_TAIL];
+
+        tail_load(record, tail);
+        memcpy(bytes, tail + spare_at(table, record), n);
+}
+
+void record_spare_set(const struct table *table, struct record *record, const uint8_t *bytes, size_t n)
+{
+        uint8_t tail[RECORD_TAIL];
+
+        tail_load(record, tail);
+        memcpy(tail + spare_at(table, record), bytes, n);
+        record_begin(record);
+        tail_store(record, tail);
+        record_end(record);
 }
 
 static bool record_is(const struct table *table, const struct record *record, const char *id, size_t id_len)

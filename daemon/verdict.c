@@ -258,13 +258,10 @@ static void gathered_refused(struct partition *p, const struct gathered *command
 /* As store.c does where they are encoded: since then other accounts were counted. */
 static void fetch_ahead(const struct sent_write *writes, size_t n, size_t i)
 {
-        const struct sent_write *next = &writes[i + 2 * FETCH_AHEAD];
+        const struct sent_write *next = &writes[i + FETCH_AHEAD];
 
-        if (i + 2 * FETCH_AHEAD < n && next->partition != NULL)
-                __builtin_prefetch(account_of(next->partition, next->number), 1);
-        next = &writes[i + FETCH_AHEAD];
         if (i + FETCH_AHEAD < n && next->partition != NULL)
-                __builtin_prefetch(account_of(next->partition, next->number)->cold, 1);
+                __builtin_prefetch(account_of(next->partition, next->number), 1);
 }
 
 static void chunk_executed(struct lane *lane, const struct reply *exec)

@@ -64,11 +64,20 @@ struct record {
         uint8_t id_len;
         _Atomic uint64_t pos;     /* offset of the last record counted + 1; 0: none */
         _Atomic uint64_t stretch; /* from_ms << 22 | length_ms: where the counters below belong */
-        void *cold;               /* the lane's own: account.c */
+        union {                   /* the lane's own: account.c */
+                void *cold;       /* while it is being loaded */
+                struct {
+                        uint32_t block;        /* its place among those of its size (blocks.h) */
+                        uint32_t n_bytes : 23; /* of the block; 0: none */
+                        uint32_t boards : 9;   /* those it is on, as Redis has it */
+                };
+        };
         _Atomic uint64_t
                 tail[RECORD_TAIL / 8]; /* n_cells signed bytes: counts not yet in the history; then the id,
-                                          NUL-padded, or a NUL and 7 bytes of hash (id in the cold part) */
+                                          or a NUL and 7 bytes of hash (id elsewhere); then, behind a NUL
+                                          after an id, the spare bytes: record_spare() */
 };
+#define BOARDS_MASK 0x1ffu
 static_assert(sizeof(struct record) == 64, "a record is one cache line");
 
 /* Slabs of records for the tables of one lane: 64 KiB pieces of 2 MiB regions backed by huge pages where the
@@ -79,14 +88,22 @@ struct slabs *slabs_new(void);
 struct slabs *slabs_free(struct slabs *slabs);
 size_t slabs_bytes(const struct slabs *slabs); /* taken from the system */
 
+/* Smaller pieces of the same regions, which no reader looks into; NULL when out of memory. */
+#ifndef PAGE_BYTES /* the simulator has smaller ones */
+#define PAGE_BYTES ((size_t)2 << 10)
+#endif
+void *slabs_take_page(struct slabs *slabs);
+void slabs_give_page(struct slabs *slabs, void *page);
+
 struct table;
 /* @n_cells is the policy's; @long_id gives the id of a record whose id does not fit the tail. */
 struct table *table_new(struct slabs *slabs, size_t n_cells,
-                        const char *(*long_id)(const struct record *record));
+                        const char *(*long_id)(const void *ctx, const struct record *record),
+                        const void *ctx);
 struct table *table_free(struct table *table);
 
 size_t table_count(const struct table *table);
-size_t table_bytes(const struct table *table); /* index and slabs */
+size_t table_bytes(const struct table *table); /* beyond those of an empty one: index, and the records in use */
 
 /* The longest id that lies in the record itself. */
 size_t table_inline_id(const struct table *table);
@@ -116,6 +133,11 @@ uint32_t table_end(const struct table *table);
 
 /* The id (not NUL-terminated); @buf has room for RECORD_TAIL bytes and is used for short ids. */
 const char *record_id(const struct table *table, const struct record *record, char *buf);
+
+/* Bytes of the record that neither counters nor id need: how many, and up to so many of them.  Zero at first. */
+size_t record_spare(const struct table *table, const struct record *record);
+void record_spare_get(const struct table *table, const struct record *record, uint8_t *bytes, size_t n);
+void record_spare_set(const struct table *table, struct record *record, const uint8_t *bytes, size_t n);
 
 static inline enum record_phase record_phase(const struct record *record)
 {

@@ -42,6 +42,7 @@ _Noreturn void heap_check_failed(const char *condition, const char *file, int li
 #define FIRE_EDGES   64
 #define REGION_BYTES ((size_t)16 << 10)
 #define SLAB_BYTES   ((size_t)4 << 10)
+#define PAGE_BYTES   ((size_t)512)
 
 #ifdef CLOUTD_SIM_HEAP /* the daemon's files */
 #define malloc(n)               heap_alloc(n)

@@ -7,7 +7,8 @@
 
 static void check_resident(struct world *world, struct node *node, struct partition *p, struct record *record)
 {
-        const struct cold *cold = record->cold;
+        size_t len;
+        const uint8_t *history = account_history(p, record, &len);
         char buf[RECORD_TAIL];
         const int account = account_of_name(record_id(p->table, record, buf), record->id_len);
         const int64_t end = (int64_t)record_load(&record->pos);
@@ -25,8 +26,7 @@ static void check_resident(struct world *world, struct node *node, struct partit
                            account, score.left ? "left" : "had not left", end - 1, node->number);
         if (score.left)
                 return;
-        history_tally(node->lane->scoring, record->place, cold_history(cold), cold->history_len,
-                      node->lane->now_ms, &tally);
+        history_tally(node->lane->scoring, record->place, history, len, node->lane->now_ms, &tally);
         for (unsigned c = 0; c < STORY_CELLS; c++)
                 if (tally.counts[world->conf->n_windows][c] + record_counter(record, c) !=
                     score.counts[world->conf->n_windows][c])

@@ -69,7 +69,7 @@ static size_t make_id(char *id, size_t size, int account, unsigned round)
 
 static struct table *write_table(struct slabs *slabs, unsigned round, uint64_t *ret_written)
 {
-        struct table *table = table_new(slabs, N_CELLS, NULL);
+        struct table *table = table_new(slabs, N_CELLS, NULL, NULL);
         int64_t k = 0;
 
         CHECK(table != NULL);
