@@ -565,7 +565,7 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
         }
         lane_scratch_room(p->lane, HISTORY_ROOM(packed->len));
         if (state_unpack((const uint8_t *)packed->str, packed->len, hash, ret_state) != CLOUTD_OK ||
-            !state_history(p->lane->scoring, ret_state, p->lane->scratch)) {
+            !state_history(p->lane->scoring, (unsigned)(hash % PLACES), ret_state, p->lane->scratch)) {
                 load_damaged(p, load, "the state is damaged");
                 return false;
         }

@@ -3,11 +3,16 @@
  *
  * The high bits of a byte come first.  Behind the end all bits are zero, and so zero bytes at the end are not written.
  *
- *   1          1                   0001x      3; for 2: NUMBER_STOP
- *   2          01                  00001xx    4 .. 7
- *   0          001                 000001xxx  8 .. 15, and so on: each doubling takes two bits more
+ *   number     1           1            gap     1, 2           1x
+ *              2           01                   3, 4           01x
+ *              0           001                  GAP_MORE       001
+ *              3           00011                5 .. 8         0001xx
+ *              4 .. 7      00001xx              9 .. 16        00001xxx
+ *              8 .. 15     000001xxx            17 .. 32       000001xxxx
+ *              NUMBER_STOP 00010
  *
- * Every number has a bit that is set, so where nothing but zeros follows there is none: NUMBER_OVER. */
+ * and so on: each doubling takes two bits more.  Every one has a bit that is set, so where nothing but zeros follows there is
+ * none: NUMBER_OVER, GAP_OVER. */
 #ifndef CLOUTD_BITS_H
 #define CLOUTD_BITS_H
 
@@ -16,9 +21,12 @@
 #include <stdint.h>
 #include <string.h>
 
-#define NUMBER_ZEROS_MAX 52 /* below 2^51, so that nothing is needed twice of a reader that was filled */
-#define NUMBER_STOP      (UINT64_MAX - 1)
-#define NUMBER_OVER      UINT64_MAX
+#define ZEROS_MAX \
+        52 /* in front of a number or gap: they are below 2^51, so that nothing is needed twice of a reader that was filled */
+#define NUMBER_STOP (UINT64_MAX - 1)
+#define NUMBER_OVER UINT64_MAX
+#define GAP_MORE    UINT64_C(0)
+#define GAP_OVER    UINT64_MAX
 
 static inline uint64_t big_endian_64(uint64_t v)
 {
@@ -91,7 +99,7 @@ static inline uint64_t number_get(struct bit_reader *in)
 
         bits_fill(in);
         zeros = (unsigned)__builtin_clzll(in->bits | 1);
-        if (zeros > NUMBER_ZEROS_MAX)
+        if (zeros > ZEROS_MAX)
                 return NUMBER_OVER;
         bits_skip(in, zeros + 1);
         if (zeros < 3)
@@ -101,6 +109,23 @@ static inline uint64_t number_get(struct bit_reader *in)
         if (n > 1)
                 return UINT64_C(1) << n | bits_take(in, n);
         return bits_take(in, 1) != 0 ? 3 : NUMBER_STOP;
+}
+
+static inline uint64_t gap_get(struct bit_reader *in)
+{
+        unsigned zeros;
+
+        bits_fill(in);
+        zeros = (unsigned)__builtin_clzll(in->bits | 1);
+        if (zeros > ZEROS_MAX)
+                return GAP_OVER;
+        bits_skip(in, zeros + 1);
+        if (zeros < 2)
+                return 1 + 2 * zeros + bits_take(in, 1);
+        if (zeros == 2)
+                return GAP_MORE;
+        bits_fill(in);
+        return (UINT64_C(1) << (zeros - 1) | bits_take(in, zeros - 1)) + 1;
 }
 
 struct bit_writer {
@@ -162,6 +187,21 @@ static inline void number_put(struct bit_writer *out, uint64_t v)
         } else {
                 bits_put_wide(out, 0, n + 1);
                 bits_put_wide(out, v, n);
+        }
+}
+
+/* >= 1 and below 2^51, or GAP_MORE. */
+static inline void gap_put(struct bit_writer *out, uint64_t v)
+{
+        const unsigned n = bits_of(v - 1);
+
+        if (v == GAP_MORE) {
+                bits_put(out, 1, 3);
+        } else if (v < 5) {
+                bits_put(out, 2 | (~v & 1), v < 3 ? 2 : 3);
+        } else {
+                bits_put_wide(out, 0, n);
+                bits_put_wide(out, v - 1, n);
         }
 }
 

@@ -166,23 +166,23 @@ static enum cloutd_err add_part(struct ctl_statement *s, const char *name, uint6
                                 struct errmsg *reterr)
 {
         uint8_t *room = malloc(HISTORY_ROOM(packed->value_len));
+        const unsigned place = (unsigned)(id_hash % PLACES);
         enum cloutd_err err = CLOUTD_OK;
-        struct tally tally;
+        struct tally tally = {.next_ms = 0};
 
         CHECK(room != NULL);
         if (state_unpack((const uint8_t *)packed->value, packed->value_len, id_hash, ret_state) != CLOUTD_OK)
                 err = fail(reterr, CLOUTD_ECORRUPT,
                            "the state of %s in field %s is damaged: its check value is wrong", name,
                            packed->name);
-        else if (!state_history(&s->scoring, ret_state, room))
+        else if (!state_history(&s->scoring, place, ret_state, room))
                 err = fail(
                         reterr, CLOUTD_ECORRUPT,
                         "the state of %s was counted with other windows or tiers than those of %s: use the "
                         "daemon's own --config FILE",
                         name, s->conf->path);
         else
-                history_tally(&s->scoring, (unsigned)(id_hash % PLACES), ret_state->history,
-                              ret_state->history_len, s->at, &tally);
+                history_tally(&s->scoring, place, ret_state->history, ret_state->history_len, s->at, &tally);
         free(room); /* the caller needs no more of the history */
         if (err != CLOUTD_OK)
                 return err;

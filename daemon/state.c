@@ -79,11 +79,11 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
         return CLOUTD_OK;
 }
 
-bool state_history(const struct scoring *scoring, struct state *state, uint8_t *room)
+bool state_history(const struct scoring *scoring, unsigned place, struct state *state, uint8_t *room)
 {
         if (state->version == STATE_VERSION)
-                return history_valid(scoring, state->history, state->history_len);
-        if (!history_from_2(scoring, state->history, state->history_len, room, &state->history_len))
+                return history_valid(scoring, place, state->history, state->history_len);
+        if (!history_from_2(scoring, place, state->history, state->history_len, room, &state->history_len))
                 return false;
         state->history = room;
         return true;

@@ -141,10 +141,9 @@ static void count_add(int64_t *count, int32_t more)
 
 /* ---- the entries behind the totals ---- */
 
-/* The cells that occur, by rank: a cell takes as many bits as tell these apart. */
+/* The cells that occur, by rank. */
 struct cells {
         unsigned mask, n;
-        unsigned width; /* of a rank, as the first of a bucket */
         uint8_t at[POLICY_CELLS_MAX];
 };
 
@@ -154,112 +153,159 @@ static struct cells cells_of(unsigned mask)
 
         for (; mask != 0; mask &= mask - 1)
                 cells.at[cells.n++] = (uint8_t)__builtin_ctz(mask);
-        cells.width = bits_of(cells.n != 0 ? cells.n - 1 : 0);
         return cells;
 }
 
-static unsigned cells_rank(const struct cells *cells, unsigned cell)
-{
-        return (unsigned)__builtin_popcount(cells->mask & ((1u << cell) - 1));
-}
-
-/* Of a rank that is higher than @rank, less rank + 1. */
-static unsigned cells_width_above(const struct cells *cells, unsigned rank)
-{
-        return rank + 2 < cells->n ? bits_of(cells->n - 2 - rank) : 0;
-}
-
-/* An entry of a ring, and the way to the next one: to older buckets, in a bucket to higher cells. */
-struct entry {
-        int64_t bucket; /* < 0: there is none */
+/* A place in a run: newest bucket first, in a bucket the highest cell. */
+struct spot {
+        int64_t bucket;
         unsigned rank;
-        int64_t count;
 };
 
 #define NO_BUCKET INT64_C(-1)
 
-static int64_t count_get(struct bit_reader *in)
+/* Before the first one of a run. */
+static struct spot spot_before(int64_t newest)
 {
-        const uint64_t v = number_get(in);
-
-        return v != 0 ? (int64_t)v : -(int64_t)number_get(in);
+        return (struct spot){.bucket = newest + 1, .rank = 0};
 }
 
-/* The newest one of the ring that begins here. */
-static struct entry entry_first(struct bit_reader *in, const struct cells *cells)
+static void spot_go(struct spot *spot, uint64_t gap, unsigned n)
 {
-        struct entry entry = {.bucket = NO_BUCKET};
-        unsigned n;
-
-        bits_fill(in);
-        n = (unsigned)bits_take(in, 6);
-        if (n == 0)
-                return entry;
-        bits_fill(in);
-        entry.bucket = (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1));
-        bits_fill(in);
-        entry.rank = (unsigned)bits_take(in, cells->width);
-        entry.count = count_get(in);
-        return entry;
-}
-
-static void entry_next(struct entry *entry, struct bit_reader *in, const struct cells *cells)
-{
-        const uint64_t step = number_get(in);
-
-        if (step >= NUMBER_STOP) {
-                entry->bucket = NO_BUCKET;
-                return;
-        }
-        if (step == 0) {
-                entry->rank += 1 + (unsigned)bits_take(in, cells_width_above(cells, entry->rank));
+        if (gap <= spot->rank) {
+                spot->rank -= (unsigned)gap;
         } else {
-                entry->bucket -= (int64_t)step;
-                entry->rank = (unsigned)bits_take(in, cells->width);
+                gap -= spot->rank + 1;
+                spot->bucket -= 1 + (int64_t)(gap / n);
+                spot->rank = n - 1 - (unsigned)(gap % n);
         }
-        entry->count = count_get(in);
 }
 
-/* A ring being written. */
-struct ring_writer {
-        struct bit_writer *out;
-        const struct cells *cells;
-        int64_t bucket; /* of the last entry; NO_BUCKET: none yet */
-        unsigned rank;
+/* The newest bucket of a ring: as it is; or, since rings show the same events, beside that of a ring before. */
+struct newest {
+        unsigned place;
+        const struct scoring_ring *ring; /* NULL: none before had any bucket */
+        int64_t bucket;
 };
 
-static void entry_put(struct ring_writer *ring, int64_t bucket, unsigned cell, int64_t count)
+static int64_t newest_beside(const struct newest *newest, const struct scoring_ring *ring)
 {
-        struct bit_writer *out = ring->out;
-        const unsigned rank = cells_rank(ring->cells, cell);
-
-        if (bucket == ring->bucket) {
-                number_put(out, 0);
-                bits_put(out, rank - ring->rank - 1, cells_width_above(ring->cells, ring->rank));
-        } else {
-                if (ring->bucket == NO_BUCKET) {
-                        const unsigned n = bits_of((uint64_t)bucket);
-
-                        bits_put(out, n, 6);
-                        bits_put_wide(out, (uint64_t)bucket ^ UINT64_C(1) << (n - 1), n - 1);
-                } else {
-                        number_put(out, (uint64_t)(ring->bucket - bucket));
-                }
-                bits_put(out, rank, ring->cells->width);
-        }
-        if (count < 0)
-                number_put(out, 0);
-        number_put(out, (uint64_t)(count < 0 ? -count : count));
-        ring->bucket = bucket;
-        ring->rank = rank;
+        return ring_bucket(ring, newest->place,
+                           ring_bucket_start(newest->ring, newest->place, newest->bucket));
 }
 
-static void ring_close(const struct ring_writer *ring, bool last)
+/* NO_BUCKET: the ring has none. */
+static int64_t newest_get(struct bit_reader *in, struct newest *newest, const struct scoring_ring *ring)
 {
-        if (ring->bucket == NO_BUCKET)
-                bits_put(ring->out, 0, 6);
-        else if (!last)
-                number_put(ring->out, NUMBER_STOP);
+        int64_t bucket;
+
+        bits_fill(in);
+        if (bits_take(in, 1) == 0)
+                return NO_BUCKET;
+        if (newest->ring != NULL) {
+                /* unsigned: a history that is being checked may say anything */
+                bucket =
+                        (int64_t)((uint64_t)newest_beside(newest, ring) + (uint64_t)unzigzag(number_get(in)));
+        } else {
+                const unsigned n = (unsigned)bits_take(in, 6);
+
+                bits_fill(in);
+                bucket = n != 0 ? (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1)) : 0;
+        }
+        newest->ring = ring;
+        newest->bucket = bucket;
+        return bucket;
+}
+
+static void newest_put(struct bit_writer *out, struct newest *newest, const struct scoring_ring *ring,
+                       int64_t bucket)
+{
+        bits_put(out, 1, 1);
+        if (newest->ring != NULL) {
+                number_put(out, zigzag(bucket - newest_beside(newest, ring)));
+        } else {
+                const unsigned n = bits_of((uint64_t)bucket); /* >= 1: there is no bucket 0 */
+
+                bits_put(out, n, 6);
+                bits_put_wide(out, (uint64_t)bucket ^ UINT64_C(1) << (n - 1), n - 1);
+        }
+        newest->ring = ring;
+        newest->bucket = bucket;
+}
+
+/* A run being read, at an entry. */
+struct run {
+        struct bit_reader *in; /* behind the entry */
+        struct spot spot;      /* NO_BUCKET: there is none */
+        int64_t count;
+};
+
+static void run_next(struct run *run, const struct cells *cells)
+{
+        uint64_t gap = gap_get(run->in);
+
+        run->count = 1;
+        if (gap == GAP_MORE) {
+                const uint64_t more = number_get(run->in);
+
+                run->count = more != 0 ? (int64_t)more + 1 : -(int64_t)number_get(run->in);
+                gap = more < NUMBER_STOP ? gap_get(run->in) : GAP_OVER;
+        }
+        if (gap != GAP_OVER)
+                spot_go(&run->spot, gap, cells->n);
+        else
+                run->spot.bucket = NO_BUCKET;
+}
+
+static struct run run_begin(struct bit_reader *in, const struct cells *cells, struct newest *newest,
+                            const struct scoring_ring *ring)
+{
+        const int64_t bucket = newest_get(in, newest, ring);
+        struct run run = {.in = in, .spot = {.bucket = NO_BUCKET}};
+
+        if (bucket != NO_BUCKET) {
+                run.spot = spot_before(bucket);
+                run_next(&run, cells);
+        }
+        return run;
+}
+
+/* One being written. */
+struct run_writer {
+        struct bit_writer *out;
+        const struct cells *cells;
+        const struct scoring_ring *ring;
+        struct newest *newest;
+        struct spot spot; /* of the last entry; NO_BUCKET: none yet */
+};
+
+static void run_put(struct run_writer *run, int64_t bucket, unsigned cell, int64_t count)
+{
+        const unsigned rank = (unsigned)__builtin_popcount(run->cells->mask & ((1u << cell) - 1));
+        struct bit_writer *out = run->out;
+
+        if (run->spot.bucket == NO_BUCKET) {
+                newest_put(out, run->newest, run->ring, bucket);
+                run->spot = spot_before(bucket);
+        }
+        if (count != 1) {
+                gap_put(out, GAP_MORE);
+                if (count < 0)
+                        number_put(out, 0);
+                number_put(out, (uint64_t)(count < 0 ? -count : count - 1));
+        }
+        gap_put(out, (uint64_t)(run->spot.bucket - bucket) * run->cells->n + run->spot.rank - rank);
+        run->spot = (struct spot){.bucket = bucket, .rank = rank};
+}
+
+static void run_close(const struct run_writer *run, bool last)
+{
+        if (run->spot.bucket == NO_BUCKET) {
+                bits_put(run->out, 0, 1);
+        } else if (!last) {
+                gap_put(run->out, GAP_MORE);
+                number_put(run->out, NUMBER_STOP);
+        }
 }
 
 /* A history being rewritten. */
@@ -267,68 +313,73 @@ struct rewriting {
         const struct scoring *scoring;
         struct bit_reader in;
         struct cells cells_in, cells;
+        struct newest newest_in, newest;
         struct bit_writer out;
         bool any; /* an entry was written */
 };
 
-/* What is left of a ring, @entry first, without what lies before @oldest: as bits, unless cells take others now. */
-static void ring_copy(struct rewriting *r, struct ring_writer *ring, struct entry *entry, int64_t oldest,
-                      bool to_the_end)
+/* What is left of a run, without what lies before @oldest: as bits, unless cells take others now. */
+static void run_copy(struct rewriting *r, struct run_writer *out, struct run *run, int64_t oldest,
+                     bool to_the_end)
 {
         const bool as_bits = r->cells.mask == r->cells_in.mask;
-        const struct bit_reader from = r->in; /* behind the first one, whose step may change */
+        const struct bit_reader from = r->in; /* behind the first one, whose gap may change */
         size_t n = 0;
 
-        if (entry->bucket >= oldest) {
-                entry_put(ring, entry->bucket, r->cells_in.at[entry->rank], entry->count);
+        if (run->spot.bucket >= oldest) {
+                run_put(out, run->spot.bucket, r->cells_in.at[run->spot.rank], run->count);
                 if (as_bits && to_the_end) {
-                        bits_copy(ring->out, from, bits_left(&from));
+                        bits_copy(out->out, from, bits_left(&from));
                         return;
                 }
         }
-        while (entry->bucket != NO_BUCKET) {
-                const bool kept = entry->bucket >= oldest;
-
-                n = kept ? bits_left(&from) - bits_left(&r->in) : n;
-                entry_next(entry, &r->in, &r->cells_in);
-                if (!as_bits && entry->bucket >= oldest)
-                        entry_put(ring, entry->bucket, r->cells_in.at[entry->rank], entry->count);
+        while (run->spot.bucket != NO_BUCKET) {
+                if (run->spot.bucket >= oldest)
+                        n = bits_left(&from) - bits_left(&r->in);
+                run_next(run, &r->cells_in);
+                if (!as_bits && run->spot.bucket >= oldest)
+                        run_put(out, run->spot.bucket, r->cells_in.at[run->spot.rank], run->count);
         }
         if (as_bits)
-                bits_copy(ring->out, from, n);
+                bits_copy(out->out, from, n);
 }
 
 /* A ring, with @counts added to @bucket (NO_BUCKET: nowhere), and without what lies before @oldest: that only where the
  * newest bucket changes, else there is no need to go over all of the last ring. */
-static void ring_add(struct rewriting *r, int64_t oldest, int64_t bucket, const int32_t *counts, bool last)
+static void ring_add(struct rewriting *r, size_t which, int64_t oldest, int64_t bucket, const int32_t *counts)
 {
-        const bool any = r->cells_in.n > 0;
-        struct ring_writer ring = {.out = &r->out, .cells = &r->cells, .bucket = NO_BUCKET};
-        struct entry entry = any ? entry_first(&r->in, &r->cells_in) : (struct entry){.bucket = NO_BUCKET};
-        const bool newest_stays = bucket <= entry.bucket;
+        const struct scoring_ring *ring = &r->scoring->rings[which];
+        const bool last = which + 1 == r->scoring->n_rings;
+        struct run_writer out = {.out = &r->out,
+                                 .cells = &r->cells,
+                                 .ring = ring,
+                                 .newest = &r->newest,
+                                 .spot = {.bucket = NO_BUCKET}};
+        struct run run = run_begin(&r->in, &r->cells_in, &r->newest_in, ring);
+        const bool newest_stays = bucket <= run.spot.bucket;
 
         if (bucket != NO_BUCKET) {
                 int64_t row[POLICY_CELLS_MAX] = {0};
 
-                for (; entry.bucket > bucket; entry_next(&entry, &r->in, &r->cells_in))
-                        entry_put(&ring, entry.bucket, r->cells_in.at[entry.rank], entry.count);
-                for (; entry.bucket == bucket; entry_next(&entry, &r->in, &r->cells_in))
-                        row[r->cells_in.at[entry.rank]] = entry.count;
-                for (unsigned c = 0; c < r->scoring->n_cells; c++) {
+                for (; run.spot.bucket > bucket; run_next(&run, &r->cells_in))
+                        run_put(&out, run.spot.bucket, r->cells_in.at[run.spot.rank], run.count);
+                for (; run.spot.bucket == bucket; run_next(&run, &r->cells_in))
+                        row[r->cells_in.at[run.spot.rank]] = run.count;
+                for (unsigned c = (unsigned)r->scoring->n_cells; c-- > 0;) {
                         count_add(&row[c], counts[c]);
                         if (row[c] != 0)
-                                entry_put(&ring, bucket, c, row[c]);
+                                run_put(&out, bucket, c, row[c]);
                 }
         }
-        ring_copy(r, &ring, &entry, oldest, last && newest_stays);
-        ring_close(&ring, last);
-        r->any = r->any || ring.bucket != NO_BUCKET;
+        run_copy(r, &out, &run, oldest, last && newest_stays);
+        run_close(&out, last);
+        r->any = r->any || out.spot.bucket != NO_BUCKET;
 }
 
 size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    const int32_t *counts, wall_ms_t ts_ms, wall_ms_t now_ms, uint8_t *out)
 {
-        struct rewriting r = {.scoring = scoring};
+        struct rewriting r = {.scoring = scoring, .newest_in = {.place = place}, .newest = {.place = place}};
         int64_t totals[POLICY_CELLS_MAX] = {0}, oldest[CONF_WINDOWS_MAX], bucket[CONF_WINDOWS_MAX];
         const wall_ms_t kept_from = now_ms - PRUNE_MARGIN_MS;
         const uint8_t *in = history;
@@ -359,7 +410,7 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
         r.cells = cells_of(r.cells_in.mask | mask);
         bits_put(&r.out, r.cells.mask, (unsigned)scoring->n_cells);
         for (size_t i = 0; i < scoring->n_rings; i++)
-                ring_add(&r, oldest[i], bucket[i], counts, i + 1 == scoring->n_rings);
+                ring_add(&r, i, oldest[i], bucket[i], counts);
         if (r.any)
                 return (size_t)(bits_end(&r.out, start) - out);
         return row_is_zero(totals, scoring->n_cells) ? 0 : (size_t)(start - out);
@@ -367,18 +418,18 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
 
 /* The windows of a ring.  Entries come newest first, so a window's counts are all those that came before the first one
  * too old for it: one sum serves all of them. */
-static void ring_tally(const struct scoring *scoring, const struct scoring_ring *ring, unsigned place,
-                       int64_t now, struct bit_reader *in, const struct cells *cells, struct tally *tally,
-                       wall_ms_t *next)
+static void ring_tally(const struct scoring *scoring, const struct scoring_ring *ring, int64_t now,
+                       struct bit_reader *in, const struct cells *cells, struct newest *newest,
+                       struct tally *tally, wall_ms_t *next)
 {
-        struct entry entry = entry_first(in, cells);
+        struct run run = run_begin(in, cells, newest, ring);
         int64_t sums[POLICY_CELLS_MAX] = {0}, last = NO_BUCKET;
         wall_ms_t changes;
 
-        for (; entry.bucket > now; entry_next(&entry, in, cells))
-                last = entry.bucket;
+        for (; run.spot.bucket > now; run_next(&run, cells))
+                last = run.spot.bucket;
         if (last != NO_BUCKET) {
-                changes = ring_bucket_start(ring, place, last);
+                changes = ring_bucket_start(ring, newest->place, last);
                 *next = changes < *next ? changes : *next;
         }
         last = NO_BUCKET;
@@ -386,23 +437,24 @@ static void ring_tally(const struct scoring *scoring, const struct scoring_ring 
                 const struct scoring_window *window = &scoring->windows[ring->windows[i]];
                 const int64_t before = now - window->n_buckets;
 
-                for (; entry.bucket > before && entry.bucket != NO_BUCKET; entry_next(&entry, in, cells)) {
-                        sums[cells->at[entry.rank]] += entry.count;
-                        last = entry.bucket;
+                for (; run.spot.bucket > before && run.spot.bucket != NO_BUCKET; run_next(&run, cells)) {
+                        sums[cells->at[run.spot.rank]] += run.count;
+                        last = run.spot.bucket;
                 }
                 memcpy(tally->counts[ring->windows[i]], sums, scoring->n_cells * sizeof *sums);
                 if (last != NO_BUCKET) {
-                        changes = ring_bucket_start(ring, place, last + window->n_buckets);
+                        changes = ring_bucket_start(ring, newest->place, last + window->n_buckets);
                         *next = changes < *next ? changes : *next;
                 }
         }
-        while (entry.bucket != NO_BUCKET)
-                entry_next(&entry, in, cells);
+        while (run.spot.bucket != NO_BUCKET)
+                run_next(&run, cells);
 }
 
 void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    wall_ms_t at, struct tally *ret_tally)
 {
+        struct newest newest = {.place = place};
         wall_ms_t next = INT64_MAX;
         struct bit_reader in;
         struct cells cells;
@@ -414,8 +466,8 @@ void history_tally(const struct scoring *scoring, unsigned place, const uint8_t 
         bits_fill(&in);
         cells = cells_of((unsigned)bits_take(&in, (unsigned)scoring->n_cells));
         for (size_t r = 0; r < scoring->n_rings && cells.n > 0; r++)
-                ring_tally(scoring, &scoring->rings[r], place, ring_bucket(&scoring->rings[r], place, at),
-                           &in, &cells, ret_tally, &next);
+                ring_tally(scoring, &scoring->rings[r], ring_bucket(&scoring->rings[r], place, at), &in,
+                           &cells, &newest, ret_tally, &next);
         ret_tally->next_ms = next == INT64_MAX ? 0 : next;
 }
 
@@ -455,57 +507,48 @@ static const uint8_t *row_check(const uint8_t *p, const uint8_t *end, size_t n_c
         return p;
 }
 
-static bool count_check(struct bit_reader *in)
-{
-        uint64_t v = number_get(in);
-
-        if (v == 0)
-                v = number_get(in);
-        return v != 0 && v <= HISTORY_COUNT_MAX;
-}
-
-static bool ring_check(struct bit_reader *in, const struct cells *cells, int64_t newest, bool last)
-{
-        struct entry entry;
-        uint64_t step;
-        unsigned n;
-
-        bits_fill(in);
-        n = (unsigned)bits_take(in, 6);
-        if (n == 0)
-                return true;
-        bits_fill(in);
-        entry.bucket = (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1));
-        bits_fill(in);
-        entry.rank = (unsigned)bits_take(in, cells->width);
-        if (entry.bucket > newest)
-                return false;
-        for (;;) {
-                if (entry.rank >= cells->n || !count_check(in))
-                        return false;
-                if (last && bits_over(in))
-                        return true;
-                step = number_get(in);
-                if (step == NUMBER_STOP)
-                        return !last;
-                if (step == 0) {
-                        entry.rank += 1 + (unsigned)bits_take(in, cells_width_above(cells, entry.rank));
-                } else {
-                        if (step >= (uint64_t)entry.bucket)
-                                return false;
-                        entry.bucket -= (int64_t)step;
-                        entry.rank = (unsigned)bits_take(in, cells->width);
-                }
-        }
-}
-
-static int64_t ring_newest(const struct scoring_ring *ring)
+static int64_t bucket_max(const struct scoring_ring *ring)
 {
         return (TIME_END_MS + ring->bucket_ms) / ring->bucket_ms;
 }
 
-bool history_valid(const struct scoring *scoring, const uint8_t *history, size_t len)
+/* A run as run_put() and run_close() write it. */
+static bool run_check(struct bit_reader *in, const struct cells *cells, struct newest *newest,
+                      const struct scoring_ring *ring, bool last)
 {
+        const int64_t bucket = newest_get(in, newest, ring);
+        struct spot spot = spot_before(bucket);
+
+        if (bucket == NO_BUCKET)
+                return true;
+        if (bucket < 1 || bucket > bucket_max(ring) || cells->n == 0)
+                return false;
+        for (bool first = true;; first = false) {
+                uint64_t gap = gap_get(in), more;
+
+                if (gap == GAP_MORE) {
+                        more = number_get(in);
+                        if (more == NUMBER_STOP)
+                                return !first && !last;
+                        if (more == 0)
+                                more = number_get(in) - 1;
+                        if (more >= HISTORY_COUNT_MAX)
+                                return false;
+                        gap = gap_get(in);
+                        if (gap == GAP_MORE || gap == GAP_OVER)
+                                return false;
+                } else if (gap == GAP_OVER) {
+                        return !first && last;
+                }
+                spot_go(&spot, gap, cells->n);
+                if (spot.bucket < 1 || (first && spot.bucket != bucket))
+                        return false;
+        }
+}
+
+bool history_valid(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len)
+{
+        struct newest newest = {.place = place};
         struct bit_reader in;
         struct cells cells;
         const uint8_t *p;
@@ -524,7 +567,7 @@ bool history_valid(const struct scoring *scoring, const uint8_t *history, size_t
         if (history[len - 1] == 0 || bits_over(&in)) /* cells, and not one entry */
                 return false;
         for (size_t r = 0; r < scoring->n_rings; r++)
-                if (!ring_check(&in, &cells, ring_newest(&scoring->rings[r]), r + 1 == scoring->n_rings))
+                if (!run_check(&in, &cells, &newest, &scoring->rings[r], r + 1 == scoring->n_rings))
                         return false;
         return bits_over(&in);
 }
@@ -551,7 +594,7 @@ static const uint8_t *old_ring(const struct scoring *scoring, const struct scori
 
         *ret_n = 0;
         while ((p = leb_get_checked(p, end, &step)) != NULL && step != 0) {
-                if (step > (uint64_t)(ring_newest(ring) - bucket))
+                if (step > (uint64_t)(bucket_max(ring) - bucket))
                         return NULL;
                 bucket += (int64_t)step;
                 entries[(*ret_n)++] = (struct old_entry){bucket, p};
@@ -563,8 +606,8 @@ static const uint8_t *old_ring(const struct scoring *scoring, const struct scori
         return p;
 }
 
-bool history_from_2(const struct scoring *scoring, const uint8_t *old, size_t len, uint8_t *out,
-                    size_t *ret_len)
+bool history_from_2(const struct scoring *scoring, unsigned place, const uint8_t *old, size_t len,
+                    uint8_t *out, size_t *ret_len)
 {
         struct old_entry *entries =
                 malloc((len / 3 + 1) * sizeof *entries); /* none takes less than three bytes */
@@ -589,22 +632,27 @@ bool history_from_2(const struct scoring *scoring, const uint8_t *old, size_t le
         if (p == end && n_all > 0) {
                 const struct cells cells = cells_of(mask);
                 struct bit_writer writer = {.p = start};
+                struct newest newest = {.place = place};
                 const struct old_entry *entry = entries;
 
                 bits_put(&writer, mask, (unsigned)scoring->n_cells);
                 for (size_t r = 0; r < scoring->n_rings; r++) {
-                        struct ring_writer ring = {.out = &writer, .cells = &cells, .bucket = NO_BUCKET};
+                        struct run_writer run = {.out = &writer,
+                                                 .cells = &cells,
+                                                 .ring = &scoring->rings[r],
+                                                 .newest = &newest,
+                                                 .spot = {.bucket = NO_BUCKET}};
 
                         for (size_t i = n[r]; i-- > 0;) {
                                 int64_t row[POLICY_CELLS_MAX] = {0};
 
                                 (void)row_get(entry[i].row, row);
-                                for (unsigned c = 0; c < scoring->n_cells; c++)
+                                for (unsigned c = (unsigned)scoring->n_cells; c-- > 0;)
                                         if (row[c] != 0)
-                                                entry_put(&ring, entry[i].bucket, c, row[c]);
+                                                run_put(&run, entry[i].bucket, c, row[c]);
                         }
                         entry += n[r];
-                        ring_close(&ring, r + 1 == scoring->n_rings);
+                        run_close(&run, r + 1 == scoring->n_rings);
                 }
                 start = bits_end(&writer, start);
         }

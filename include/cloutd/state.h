@@ -42,7 +42,7 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
 
 /* Whether the history of a state that was read fits the windows and cells.  That of an older version is made into one as of
  * now, in @room, which has HISTORY_ROOM(history_len). */
-bool state_history(const struct scoring *scoring, struct state *state, uint8_t *room);
+bool state_history(const struct scoring *scoring, unsigned place, struct state *state, uint8_t *room);
 
 /* The hash of an account id that places, indexes and check values are made from: XXH3_64bits, seed 0. */
 uint64_t account_hash(const char *id, size_t id_len);

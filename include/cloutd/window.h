@@ -12,18 +12,22 @@
  *
  * A history is the packed form of all that, in memory and in Redis alike:
  *
- *   totals, then as bits (daemon/bits.h): a bit for each cell, set if it occurs below; then one run of entries a ring
- *   totals  :=  mask  count...                one count for each bit of mask, cell 0 first
- *   run     :=  bucket  entry...  stop        the newest bucket, and the newest entry first; an empty one: six zeros
- *   entry   :=  step  cell  count             the first one of a run has no step
+ *   totals, then as bits (daemon/bits.h): a bit for each cell, set if it occurs below; then a run a ring
+ *   totals  :=  mask  count...              one count for each bit of mask, cell 0 first
+ *   run     :=  0                           no bucket has anything
+ *           |   1  newest  entry...  stop
+ *   entry   :=  gap                         one event
+ *           |   MORE  number  gap           number + 1 of them
+ *           |   MORE  0  number  gap        less than none: minus number
+ *   stop    :=  MORE  NUMBER_STOP           left out of the last run, behind which nothing but zeros follows
  *
  *   mask    LEB128; its counts zigzag LEB128
- *   bucket  its length in bits, in six of them; then all of them but the highest
- *   step    a number: bucket number of the entry before - its own; 0: the same bucket, a higher cell
- *   cell    which one of those that occur (with step 0: of those above the last one), in as many bits as that takes
- *   count   a number; 0: it is negative, and follows.  Never zero: an entry with no count left is dropped
- *   stop    not written in the last run, behind which nothing but zeros follows
+ *   newest  the newest bucket: how many bits it has, in six, then all of them but the highest.  If a run before has one: a
+ *           number, zigzag: how far it is from the bucket that the other one's begins in
+ *   gap     on from there to older buckets, in a bucket to lower cells, of those that occur: with n of them, gap n is the same
+ *           cell one bucket older.  Begins behind the newest bucket's last cell.
  *
+ * An entry with no count left is dropped.
  * The empty history (no bytes) means zeros.  An event a day takes half a byte a day, so most accounts need 10 to 50 bytes
  * where a plain ring would take 1,900; what it gives up is that adding rewrites it (account.c therefore gathers
  * events in the hot record first).  With the newest entry first, that is a change at the front and a copy. */
@@ -92,7 +96,7 @@ wall_ms_t scoring_next_edge(const struct scoring *scoring, wall_ms_t after);
 
 /* What history_add() may write at the most, given @len bytes: all entries grow where more cells are to be told apart. */
 #define HISTORY_GROWTH    ((size_t)(CONF_WINDOWS_MAX + 1) * (16 + POLICY_CELLS_MAX * 15))
-#define HISTORY_ROOM(len) (3 * (len) + HISTORY_GROWTH)
+#define HISTORY_ROOM(len) (4 * (len) + HISTORY_GROWTH)
 
 /* Rewrite @history with @counts (n_cells of them) added to the totals and, unless @ts_ms < 0, to the buckets
  * of @ts_ms.  Buckets that can never count again at @now_ms or later go, at the latest when a newer one comes to their
@@ -118,10 +122,10 @@ size_t tally_pack(const struct scoring *scoring, const struct tally *tally, uint
 int64_t scoring_points(const struct scoring *scoring, const int64_t *counts);
 
 /* Whether @history is one that history_add() can have written under this layout. */
-bool history_valid(const struct scoring *scoring, const uint8_t *history, size_t len);
+bool history_valid(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len);
 
 /* The history of a state of version 2 as it is now, to @out, which has HISTORY_ROOM(len); false if it cannot be one. */
-bool history_from_2(const struct scoring *scoring, const uint8_t *old, size_t len, uint8_t *out,
-                    size_t *ret_len);
+bool history_from_2(const struct scoring *scoring, unsigned place, const uint8_t *old, size_t len,
+                    uint8_t *out, size_t *ret_len);
 
 #endif

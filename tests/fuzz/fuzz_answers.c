@@ -51,7 +51,7 @@ static void prepare(void)
                                    "windows: [{length: 24h, bucket: 1h}]\nheadline: 24h\n";
         static const char table[] = "name: test\nrules:\n  - name: retweet\n    types: [retweet]\n"
                                     "    tiers: [{points: 10}]\n";
-        static const uint8_t history[] = {1, 2, 0xa7, 0xa4, 0x1b, 0x40};
+        static const uint8_t history[] = {1, 2, 0xd3, 0xd2, 0x0d, 0xa0};
         struct errmsg why;
 
         if (setting.conf != NULL)

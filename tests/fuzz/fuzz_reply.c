@@ -109,12 +109,12 @@ static int64_t count_below(int account, int64_t offset)
 static int64_t total_of(const struct state *state, int account)
 {
         const struct scoring *scoring = &world.shared.settings.scoring;
+        const unsigned place =
+                (unsigned)(account_hash(account_name(account), strlen(account_name(account))) % PLACES);
         struct tally tally;
 
-        CHECK(history_valid(scoring, state->history, state->history_len));
-        history_tally(scoring,
-                      (unsigned)(account_hash(account_name(account), strlen(account_name(account))) % PLACES),
-                      state->history, state->history_len, state->at, &tally);
+        CHECK(history_valid(scoring, place, state->history, state->history_len));
+        history_tally(scoring, place, state->history, state->history_len, state->at, &tally);
         return tally.counts[scoring->n_windows][0];
 }
 

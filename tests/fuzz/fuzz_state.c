@@ -67,14 +67,14 @@ static void try_history(const struct scoring *scoring, unsigned place, const uin
         /* totals only, since a bucket may be at its bound too; at time 0 nothing is pruned */
         counts[0] = 1;
         more_len = history_add(scoring, place, history, len, counts, -1, 0, more);
-        CHECK(more_len <= HISTORY_ROOM(len) && history_valid(scoring, more, more_len));
+        CHECK(more_len <= HISTORY_ROOM(len) && history_valid(scoring, place, more, more_len));
         counts[0] = -1;
         back_len = history_add(scoring, place, more, more_len, counts, -1, 0, back);
         CHECK(back_len == len && (len == 0 || memcmp(back, history, len) == 0));
         /* and pruned of what is over */
         counts[0] = 0;
         more_len = history_add(scoring, place, history, len, counts, NOW, TIME_END_MS, more);
-        CHECK(more_len <= len && history_valid(scoring, more, more_len));
+        CHECK(more_len <= len && history_valid(scoring, place, more, more_len));
         free(more);
         free(back);
 }
@@ -142,8 +142,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 free(again);
                 room = malloc(HISTORY_ROOM(state.history_len));
                 CHECK(room != NULL);
-                if (state_history(&scoring, &state, room)) {
-                        CHECK(history_valid(&scoring, state.history, state.history_len));
+                if (state_history(&scoring, data[1] % PLACES, &state, room)) {
+                        CHECK(history_valid(&scoring, data[1] % PLACES, state.history, state.history_len));
                         try_history(&scoring, data[1] % PLACES, state.history, state.history_len);
                         try_rows(&scoring, data[1] % PLACES, &state);
                 }

@@ -245,7 +245,7 @@ static void pair_add(struct pair *pair, wall_ms_t ts_ms, const int32_t *counts, 
                 cr_assert(pair->model.n < sizeof pair->model.events / sizeof *pair->model.events);
                 pair->model.events[pair->model.n++] = (struct model_event){ts_ms, c, counts[c]};
         }
-        cr_assert(history_valid(&pair->scoring, pair->history, pair->len),
+        cr_assert(history_valid(&pair->scoring, pair->model.place, pair->history, pair->len),
                   "history_valid() rejects what history_add() wrote");
 }
 
@@ -634,9 +634,9 @@ Test(window, an_event_a_day_takes_two_bits_a_day)
         pair_init(&pair, &layouts[2], 30);
         for (int day = 90; day > 0; day--)
                 pair_add_one(&pair, T0 - day * DAY, 0, 1, T0 - day * DAY);
-        /* totals 3; which cells, 7 bits; hours: 6 + 18 for the number of the first, 3 that the margin keeps at 1 for the
-         * count and 14 for the step, a stop; days: 6 + 14, and 90 at 1 + 1 */
-        cr_expect(le(sz, pair.len, 3 + (7 + (24 + 3 * 15 + 5) + (20 + 90 * 2) + 7) / 8), "%zu bytes",
+        /* totals 3; which cells, 7 bits; hours: 1 + 6 + 18 for the newest, 2 for the first gap and 10 for one of 24, of which
+         * the margin keeps two, a stop of 8; days: 1 + 3 for the newest, and 90 gaps of 2 */
+        cr_expect(le(sz, pair.len, 3 + (7 + (25 + 2 + 2 * 10 + 8) + (4 + 90 * 2) + 7) / 8), "%zu bytes",
                   pair.len);
         pair_fini(&pair);
 }
@@ -665,7 +665,7 @@ Test(window, a_count_at_its_bound_is_still_valid)
                 for (; v >= 128; v >>= 7)
                         history[len++] = (uint8_t)(v | 128);
                 history[len++] = (uint8_t)v;
-                cr_expect(history_valid(&scoring, history, len) == rows[i].want, "%s", rows[i].why);
+                cr_expect(history_valid(&scoring, 0, history, len) == rows[i].want, "%s", rows[i].why);
         }
 }
 
@@ -678,7 +678,7 @@ Test(window, a_count_beyond_every_feed_aborts, .signal = SIGABRT)
         struct scoring scoring;
 
         make_scoring(&layouts[0], &scoring);
-        if (!history_valid(&scoring, history, sizeof history))
+        if (!history_valid(&scoring, 0, history, sizeof history))
                 return; /* then the bytes above are wrong, and the missing signal fails the test */
         (void)history_add(&scoring, 0, history, sizeof history, counts, -1, T0, out);
 }
@@ -722,84 +722,144 @@ Test(window, crafted_histories_are_told_from_ours)
                  1,
                  1,
                  {0},
-                 "10 010011 110100100000110110 1",
+                 "10 1 010011 110100100000110110 10",
                  true},
                 {"cells, and no bucket", 1, 2, {1, 2}, "10", false},
-                {"a bucket, and no cells", 1, 2, {1, 2}, "00 010011 110100100000110110 1", false},
+                {"a bucket, and no cells", 1, 2, {1, 2}, "00 1 010011 110100100000110110 10", false},
                 {"a byte of zeros at the end",
                  1,
                  2,
                  {1, 2},
-                 "10 010011 110100100000110110 1 0000000000000000",
+                 "10 1 010011 110100100000110110 10 0000000000000000",
                  false},
-                {"a bucket that ends before its count", 1, 2, {1, 2}, "10 010011 110100100000110111", false},
-                {"a negative count", 1, 2, {1, 1}, "10 010011 110100100000110110 001 1", true},
-                {"a count of zero in a bucket",
+                {"a run without an entry", 1, 2, {1, 2}, "10 1 010011 110100100000110111", false},
+                {"a newest bucket that is not its own",
                  1,
                  2,
                  {1, 2},
-                 "10 010011 110100100000110110 001 001 1",
+                 "10 1 010011 110100100000110110 11",
                  false},
-                {"two cells of a bucket", 1, 3, {3, 2, 2}, "11 010011 110100100000110110 0 1 001 1", true},
-                {"a third one", 1, 3, {3, 2, 2}, "11 010011 110100100000110110 0 1 001 1 001 1", false},
-                {"the fourth of three cells",
-                 2,
-                 2,
-                 {1, 2},
-                 "1110000 010011 110100100000110110 11 1 0001",
-                 false},
-                {"the third of three cells, in hours alone, whose stop ends in a zero",
-                 2,
-                 2,
-                 {1, 2},
-                 "1110000 010011 110100100000110110 10 1 0001",
+                {"a negative count", 1, 2, {1, 1}, "10 1 010011 110100100000110110 001 001 1 1", true},
+                {"minus zero", 1, 2, {1, 2}, "10 1 010011 110100100000110110 001 001 001 10", false},
+                {"more and no gap", 1, 2, {1, 2}, "10 1 010011 110100100000110110 10 001 0000111", false},
+                {"more, twice", 1, 2, {1, 2}, "10 1 010011 110100100000110110 001 1 001 1 10", false},
+                {"two cells of a bucket", 1, 3, {3, 2, 2}, "11 1 010011 110100100000110110 10 1", true},
+                {"a cell of the bucket before",
+                 1,
+                 3,
+                 {3, 2, 2},
+                 "11 1 010011 110100100000110110 11 11",
                  true},
-                {"hours without a stop", 2, 2, {1, 2}, "1110000 010011 110100100000110110 10 1", false},
-                {"days alone", 2, 2, {1, 2}, "1000000 000000 001111 00110110101100 1", true},
-                {"days with a stop", 2, 2, {1, 2}, "1000000 000000 001111 00110110101100 1 0001", false},
-                {"a step to bucket 1", 1, 2, {1, 2}, "10 000101 0000 1 000001111 1", true},
-                {"a step to bucket 0", 1, 2, {1, 2}, "10 000101 0000 1 00000010000 1", false},
+                {"hours and days",
+                 2,
+                 2,
+                 {1, 2},
+                 "1110000 1 010011 110100100000110110 11 001 00010 1 001 1",
+                 true},
+                {"hours, and the day after",
+                 2,
+                 2,
+                 {1, 2},
+                 "1110000 1 010011 110100100000110110 11 001 00010 1 01 1",
+                 true},
+                {"hours, and a day that is too late",
+                 2,
+                 2,
+                 {1, 2},
+                 "1110000 1 010011 110100100000110110 11 001 00010 1 00000000000000000001100001101"
+                 "01000000 10",
+                 false},
+                {"hours, and a day before all",
+                 2,
+                 2,
+                 {1, 2},
+                 "1110000 1 010011 110100100000110110 11 001 00010 1 00000000000000000100110110101"
+                 "0111 10",
+                 false},
+                {"hours, and day 1",
+                 2,
+                 2,
+                 {1, 2},
+                 "1110000 1 010011 110100100000110110 11 001 00010 1 00000000000000000100110110101"
+                 "0101 1",
+                 true},
+                {"hours, and no day that is one",
+                 2,
+                 2,
+                 {1, 2},
+                 "1110000 1 010011 110100100000110110 11 001 00010 1 00010 10",
+                 false},
+                {"hours alone, whose stop ends in a zero",
+                 2,
+                 2,
+                 {1, 2},
+                 "1110000 1 010011 110100100000110110 11 001 0001",
+                 true},
+                {"hours without a stop", 2, 2, {1, 2}, "1110000 1 010011 110100100000110110 11", false},
+                {"days alone", 2, 2, {1, 2}, "1000000 0 1 001111 00110110101100 1", true},
+                {"days with a stop", 2, 2, {1, 2}, "1000000 0 1 001111 00110110101100 10 001 0001", false},
+                {"a gap to bucket 1", 1, 2, {1, 2}, "10 1 000101 0000 10 0000111", true},
+                {"a gap to bucket 0", 1, 2, {1, 2}, "10 1 000101 0000 10 00001111", false},
+                {"the longest gap",
+                 1,
+                 2,
+                 {1, 2},
+                 "10 1 000101 0000 10 000000000000000000000000000000000000000000000000000011111111"
+                 "11111111111111111111111111111111111111111111",
+                 false},
+                {"a longer one than any",
+                 1,
+                 2,
+                 {1, 2},
+                 "10 1 000101 0000 10 000000000000000000000000000000000000000000000000000001111111"
+                 "11111111111111111111111111111111111111111111111",
+                 false},
                 {"a bucket at the last moment accepted is one",
                  1,
                  2,
                  {1, 2},
-                 "10 010101 00011000010110101001 1",
+                 "10 1 010101 00011000010110101001 1",
                  true},
                 {"a bucket beyond the last moment accepted",
                  1,
                  2,
                  {1, 2},
-                 "10 010101 00011000010110101010 1",
+                 "10 1 010101 00011000010110101010 10",
                  false},
                 {"a bucket of 63 bits",
                  1,
                  2,
                  {1, 2},
-                 "10 111111 11111111111111111111111111111111111111111111111111111111111111 1",
+                 "10 1 111111 11111111111111111111111111111111111111111111111111111111111111 10",
                  false},
+                {"a bucket of no bits", 1, 2, {1, 2}, "10 1 000000 10", false},
                 {"the largest count",
                  1,
                  2,
                  {1, 2},
-                 "10 010011 110100100000110110 "
-                 "0000000000000000000000000000000000000000000000000001000000000000000000000000000000000000000"
-                 "0000000000 1 1",
+                 "10 1 010011 110100100000110110 001 000000000000000000000000000000000000000000000"
+                 "000001111111111111111111111111111111111111111111111111 1",
                  true},
                 {"one more",
                  1,
                  2,
                  {1, 2},
-                 "10 010011 110100100000110110 "
-                 "0000000000000000000000000000000000000000000000000001000000000000000000000000000000000000000"
-                 "0000000001 1 1",
+                 "10 1 010011 110100100000110110 001 000000000000000000000000000000000000000000000"
+                 "00000010000000000000000000000000000000000000000000000000 10",
                  false},
-                {"a number longer than any",
+                {"the smallest",
                  1,
                  2,
                  {1, 2},
-                 "10 010011 110100100000110110 "
-                 "0000000000000000000000000000000000000000000000000000000000000100000000000000000000000000000"
-                 "000000000000000000000000000001",
+                 "10 1 010011 110100100000110110 001 001 00000000000000000000000000000000000000000"
+                 "000000000010000000000000000000000000000000000000000000000000 1",
+                 true},
+                {"one less",
+                 1,
+                 2,
+                 {1, 2},
+                 "10 1 010011 110100100000110110 001 001 00000000000000000000000000000000000000000"
+                 "000000000010000000000000000000000000000000000000000000000001 10",
                  false},
         };
 
@@ -812,7 +872,7 @@ Test(window, crafted_histories_are_told_from_ours)
                 len = put_bits(room, len, rows[i].bits);
                 bytes = exact_copy(room, len);
                 make_scoring(&layouts[rows[i].layout], &scoring);
-                cr_expect(history_valid(&scoring, bytes, len) == rows[i].want, "%s", rows[i].why);
+                cr_expect(history_valid(&scoring, 0, bytes, len) == rows[i].want, "%s", rows[i].why);
                 free(bytes);
         }
 }
@@ -825,7 +885,7 @@ Test(window, no_pointer_is_needed_for_no_bytes)
         struct tally tally;
 
         make_scoring(&layouts[7], &scoring);
-        cr_expect(history_valid(&scoring, NULL, 0));
+        cr_expect(history_valid(&scoring, 0, NULL, 0));
         history_tally(&scoring, 0, NULL, 0, T0, &tally);
         cr_expect(eq(i64, tally.next_ms, 0));
         cr_expect(eq(sz, history_add(&scoring, 0, NULL, 0, counts, T0, T0, out), 0),
@@ -842,7 +902,7 @@ static void work_with(const struct scoring *scoring, unsigned place, const uint8
         cr_assert(ne(ptr, out, NULL));
         history_tally(scoring, place, history, len, T0, &tally);
         len = history_add(scoring, place, history, len, counts, T0, TIME_MIN_MS, out);
-        cr_assert(history_valid(scoring, out, len));
+        cr_assert(history_valid(scoring, place, out, len));
         free(out);
 }
 
@@ -868,7 +928,7 @@ Test(window, damage_is_rejected_or_at_least_harmless)
                         if (flip)
                                 bent[bit / 8] ^= (uint8_t)(1u << bit % 8);
                         tried++;
-                        if (history_valid(&pair.scoring, bent, len)) {
+                        if (history_valid(&pair.scoring, 5, bent, len)) {
                                 accepted++;
                                 work_with(&pair.scoring, 5, bent, len);
                         }
@@ -970,9 +1030,11 @@ Test(window, a_history_of_version_2_counts_the_same)
                 exact = exact_copy(old, len);
                 pair.history = malloc(HISTORY_ROOM(len));
                 cr_assert(ne(ptr, pair.history, NULL));
-                cr_assert(history_from_2(&pair.scoring, exact, len, pair.history, &pair.len), "%s",
+                cr_assert(
+                        history_from_2(&pair.scoring, pair.model.place, exact, len, pair.history, &pair.len),
+                        "%s", layout->why);
+                cr_assert(history_valid(&pair.scoring, pair.model.place, pair.history, pair.len), "%s",
                           layout->why);
-                cr_assert(history_valid(&pair.scoring, pair.history, pair.len), "%s", layout->why);
                 for (int i = 0; i < 4; i++)
                         pair_compare(&pair, T0 + random_below(layout_span(layout)));
                 /* and, cut or flipped, is told from one, or harmless */
@@ -981,12 +1043,13 @@ Test(window, a_history_of_version_2_counts_the_same)
                 for (size_t cut = 1; cut < len; cut++) {
                         uint8_t *bent = exact_copy(old, cut);
 
-                        cr_assert_not(history_from_2(&pair.scoring, bent, cut, out, &cut_len),
-                                      "%s: %zu of %zu bytes", layout->why, cut, len);
+                        cr_assert_not(
+                                history_from_2(&pair.scoring, pair.model.place, bent, cut, out, &cut_len),
+                                "%s: %zu of %zu bytes", layout->why, cut, len);
                         free(bent);
                         exact[cut] ^= (uint8_t)(1u << random_below(8));
-                        if (history_from_2(&pair.scoring, exact, len, out, &cut_len)) {
-                                cr_assert(history_valid(&pair.scoring, out, cut_len));
+                        if (history_from_2(&pair.scoring, pair.model.place, exact, len, out, &cut_len)) {
+                                cr_assert(history_valid(&pair.scoring, pair.model.place, out, cut_len));
                                 work_with(&pair.scoring, pair.model.place, out, cut_len);
                         }
                         exact[cut] = old[cut];
@@ -1024,8 +1087,9 @@ Test(window, numbers_and_bits_come_back_from_wherever_they_begin)
                 bits_put(&copied, 1, 1);
                 bits_copy(&copied, in, bits_left(&in));
                 for (unsigned i = 0; i < n; i++)
-                        cr_assert(eq(u64, number_get(&in), numbers[i]));
+                        cr_assert(eq(u64, (i % 2 == 0 ? number_get : gap_get)(&in), numbers[i]));
                 cr_expect(eq(u64, number_get(&in), NUMBER_OVER));
+                cr_expect(eq(u64, gap_get(&in), GAP_OVER));
                 cr_expect(bits_over(&in));
                 len = (size_t)(bits_end(&copied, again) - again);
                 copy = exact_copy(again, len);
@@ -1033,8 +1097,9 @@ Test(window, numbers_and_bits_come_back_from_wherever_they_begin)
                 bits_fill(&in);
                 cr_assert(eq(u64, bits_take(&in, 1), 1));
                 for (unsigned i = 0; i < n; i++)
-                        cr_assert(eq(u64, number_get(&in), numbers[i]));
+                        cr_assert(eq(u64, (i % 2 == 0 ? number_get : gap_get)(&in), numbers[i]));
                 cr_expect(eq(u64, number_get(&in), NUMBER_OVER));
+                cr_expect(eq(u64, gap_get(&in), GAP_OVER));
                 free(copy);
                 free(exact);
         }
