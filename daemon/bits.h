@@ -21,8 +21,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ZEROS_MAX \
-        52 /* in front of a number or gap: they are below 2^51, so that nothing is needed twice of a reader that was filled */
+#define ZEROS_MAX   52 /* of a number or gap: all are below 2^51, and two fills of a reader do for one */
 #define NUMBER_STOP (UINT64_MAX - 1)
 #define NUMBER_OVER UINT64_MAX
 #define GAP_MORE    UINT64_C(0)

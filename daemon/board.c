@@ -515,10 +515,9 @@ static void visit_residents(struct partition *p)
                         return;
                 }
                 if (p->visit + VISIT_AHEAD < end)
-                        account_fetch_cold(account_of(p, p->visit + VISIT_AHEAD));
+                        account_fetch_ahead(p, account_of(p, p->visit + VISIT_AHEAD));
                 record = account_of(p, p->visit);
-                if (record_phase(record) == RECORD_CLEAN &&
-                    (p->visit_all || ((const struct cold *)record->cold)->boards != 0))
+                if (record_phase(record) == RECORD_CLEAN && (p->visit_all || record->boards != 0))
                         board_check(p, p->visit);
         }
 }
