@@ -224,8 +224,9 @@ static void newest_put(struct bit_writer *out, struct newest *newest, const stru
         if (newest->ring != NULL) {
                 number_put(out, zigzag(bucket - newest_beside(newest, ring)));
         } else {
-                const unsigned n = bits_of((uint64_t)bucket); /* >= 1: there is no bucket 0 */
+                const unsigned n = bits_of((uint64_t)bucket);
 
+                CHECK(n > 0); /* there is no bucket 0 */
                 bits_put(out, n, 6);
                 bits_put_wide(out, (uint64_t)bucket ^ UINT64_C(1) << (n - 1), n - 1);
         }
@@ -380,7 +381,8 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
                    const int32_t *counts, wall_ms_t ts_ms, wall_ms_t now_ms, uint8_t *out)
 {
         struct rewriting r = {.scoring = scoring, .newest_in = {.place = place}, .newest = {.place = place}};
-        int64_t totals[POLICY_CELLS_MAX] = {0}, oldest[CONF_WINDOWS_MAX], bucket[CONF_WINDOWS_MAX];
+        int64_t totals[POLICY_CELLS_MAX] = {0}, oldest[CONF_WINDOWS_MAX] = {0},
+                bucket[CONF_WINDOWS_MAX] = {0};
         const wall_ms_t kept_from = now_ms - PRUNE_MARGIN_MS;
         const uint8_t *in = history;
         bool counted = false;
