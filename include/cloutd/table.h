@@ -103,7 +103,7 @@ struct table *table_new(struct slabs *slabs, size_t n_cells,
 struct table *table_free(struct table *table);
 
 size_t table_count(const struct table *table);
-size_t table_bytes(const struct table *table); /* beyond those of an empty one: index, and the records in use */
+size_t table_bytes(const struct table *table); /* beyond those of an empty one: index, records in use */
 
 /* The longest id that lies in the record itself. */
 size_t table_inline_id(const struct table *table);
