@@ -14,7 +14,8 @@
  * nested value, a number of an odd form, another key) the answer is "no" and the scanner decides, so that there
  * is one place which says why a line is bad.
  *
- * What a line costs is its instructions: nothing is guessed wrong, and nothing waits.  So a literal is one or
+ * What a line costs is mostly its instructions: to break the chain from one value's end to the next, by guessing
+ * lengths, gained nothing.  So a literal is one or
  * two comparisons of 16 bytes, the end of a text one or two masks, a number no loop; and the odd cases (the line
  * ends within the next 16 bytes, a text of 32 bytes and more) are calls, that the rest need not make room for.
  * With AVX2 it takes no less: nearly all that is looked at is shorter than 16 bytes.
