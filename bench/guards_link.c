@@ -11,7 +11,7 @@
  *
  * With =on all bytes pass, but are looked at in the same way, so that both sides pay for looking.  Claims always pass
  * whole.  What the commands themselves carry for safety's sake stays in both: positions, `seq` and `low` of the own keys,
- * HSETNX _src.  Scores come out right in both as long as nothing fails; bench/guards.py compares the costs. */
+ * _src.  Scores come out right in both as long as nothing fails; bench/guards.py compares the costs. */
 #include "../daemon/buf.h"
 #include "../daemon/redis_link.h"
 #include <stdio.h>

@@ -8,8 +8,8 @@
 bench_lane runs a real lane and records what it sends to Redis.  That is sent again, pipeline by pipeline, to an empty
 redis-server under callgrind, in three ways:
 
-    plain      HSET of each account, and nothing else; `_src` of a new account is one field more of it
-    guarded    MULTI, HSET and HSETNX _src, HSET of the own key, EXEC, UNWATCH, WATCH, GET, HMGET: all that guards the write
+    plain      HSET of each account, and nothing else
+    guarded    MULTI, HSET, HSET of the own key, EXEC, UNWATCH, WATCH, GET, HMGET: all that guards the write
     whole      with the due index, as it was sent
 
 At the end the accounts must be the same.  Instructions, which repeat on a busy machine, for each HSET of an account.
@@ -59,8 +59,7 @@ def is_write(command):
 
 
 def plain(pipeline):
-    source = {command[1]: command[2:] for command in pipeline if command[0] == b"HSETNX"}
-    return [command + source.get(command[1], []) for command in pipeline if is_write(command)]
+    return [command for command in pipeline if is_write(command)]
 
 
 def guarded(pipeline):

@@ -574,6 +574,34 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
         return true;
 }
 
+/* We crashed between the first write of the account and its reply, or have not written it since: Redis is asked which
+ * parts there are, before anybody takes ours for all.  False: it is being asked. */
+static bool load_parts(struct partition *p, const struct sent_load *load, bool *ret_other)
+{
+        struct parking *parking = account_of(p, load->number)->cold;
+
+        if (!RULE(LOAD_TELLS_SOURCE))
+                return true;
+        if (p->lane->sums) { /* the function will see them: it may have been the crash of who found out that there are several */
+                *ret_other = true;
+                return true;
+        }
+        if (load->hash == NULL) {
+                parking->ask_parts = true;
+                account_want(p, load->number);
+                return false;
+        }
+        if (reply_is_error(load->hash)) {
+                load_failed(p, load, load->hash->str);
+                return false;
+        }
+        if (shared_with_others(p, load->hash)) {
+                shared_found(p, load->number, "a load");
+                *ret_other = true;
+        }
+        return true;
+}
+
 void account_loaded(struct partition *p, struct sent_load *load)
 {
         struct record *record = account_of(p, load->number);
@@ -591,7 +619,8 @@ void account_loaded(struct partition *p, struct sent_load *load)
                 load_failed(p, load, reply_is_error(load->left) ? load->left->str : "an unexpected reply");
                 return;
         }
-        if (!load_read(p, load, hash, &state, &exists, &pol, &other))
+        if (!load_read(p, load, hash, &state, &exists, &pol, &other) ||
+            (exists && state.unjudged && !load_parts(p, load, &other)))
                 return;
         lane_count(p->lane->telemetry, LANE_LOADS, 1);
         become_resident(p, load->number, parking->id, parking->id_len);

@@ -139,7 +139,8 @@ static void count_points(struct encoding *e, unsigned place)
                 e->changed[w] = memcmp(then.counts[w], e->tally.counts[w], sizeof then.counts[w]) != 0;
 }
 
-static void pack(struct encoding *e)
+static_assert(WINDOWS_MAX <= STATE_BOARDS, "a state has a bit for each window");
+static void pack(struct encoding *e, bool unjudged)
 {
         struct lane *lane = e->p->lane;
         uint8_t rows[TALLY_BYTES];
@@ -149,6 +150,7 @@ static void pack(struct encoding *e)
                                     .at = e->write->at,
                                     .reg = e->write->reg,
                                     .boards = e->write->boards,
+                                    .unjudged = unjudged,
                                     .next = e->tally.next_ms,
                                     .rows = rows,
                                     .rows_len = rows_len,
@@ -159,25 +161,20 @@ static void pack(struct encoding *e)
         e->packed_len = state_pack(&state, e->write->hash, lane->scratch);
 }
 
-/* Whose hash it is, if it may not have been ours.  That HSETNX sets `_src` says that nobody's was there; that it does
- * not may be a write of our own as well.  So what Redis may have had from us is asked for by name. */
-static void put_source(const struct encoding *e, const char *key, size_t key_len)
+/* Redis may have had something from us: that fields were there tells nothing then.  So the parts are asked for by name. */
+static void ask_source(const struct encoding *e, const char *key, size_t key_len)
 {
         struct lane *lane = e->p->lane;
-        const bool first = e->at == 0;
 
         resp_command(&lane->out, 4);
         resp_text(&lane->out, "HSETNX");
         resp_bytes(&lane->out, key, key_len);
         resp_text(&lane->out, "_src");
         resp_i64(&lane->out, e->p->source);
-        store_expect(lane, first ? EXPECT_MADE : EXPECT_WRITE, e->index, e->p);
-        if (first)
-                return;
-        resp_command(&lane->out, 3);
-        resp_text(&lane->out, "HGET");
+        store_expect(lane, EXPECT_WRITE, e->index, e->p);
+        resp_command(&lane->out, 2);
+        resp_text(&lane->out, "HGETALL");
         resp_bytes(&lane->out, key, key_len);
-        resp_text(&lane->out, "_src");
         store_expect(lane, EXPECT_SOURCE, e->index, e->p);
 }
 
@@ -194,8 +191,9 @@ static void put_hash(const struct encoding *e)
         const bool drop_next = e->write->reg == 0 && scoring->n_rings > 0 &&
                                (!(flags & RECORD_NEW) || flags & RECORD_BOARDS);
         const bool write_pol = (flags & (RECORD_POL | RECORD_NEW)) != 0;
+        const bool first = flags & RECORD_NEW && e->at == 0;
         const size_t field_room = sizeof(struct resp_piece) + BULK_ROOM + DIGITS_MAX;
-        size_t n_fields = 2u + set_next + write_pol, key_len; /* at, state */
+        size_t n_fields = 2u + set_next + write_pol + first, key_len; /* at, state */
         const char *key = account_key(lane, e->id, e->id_len, &key_len);
         char *p;
 
@@ -226,10 +224,13 @@ static void put_hash(const struct encoding *e)
         }
         if (write_pol)
                 p = put_piece(p, &lane->policy_piece);
+        if (first)
+                p = put_piece(p, &e->p->made_piece);
         p = put_piece(p, &e->p->source_piece);
         p = put_bulk(p, lane->scratch, e->packed_len);
         out->len = (size_t)(p - out->data);
-        store_expect(lane, EXPECT_WRITE, e->index, e->p);
+        e->write->n_fields = (uint8_t)n_fields;
+        store_expect(lane, first ? EXPECT_MADE : EXPECT_WRITE, e->index, e->p);
         if (drop_next) {
                 resp_command(out, 3);
                 resp_text(out, "HDEL");
@@ -237,8 +238,8 @@ static void put_hash(const struct encoding *e)
                 resp_text(out, "next");
                 store_expect(lane, EXPECT_WRITE, e->index, e->p);
         }
-        if (flags & RECORD_NEW)
-                put_source(e, key, key_len);
+        if (flags & RECORD_NEW && !first)
+                ask_source(e, key, key_len);
 }
 
 /* Its state says "left", or "back, and nothing counted": our part goes, and with the last part the hash. */
@@ -258,12 +259,12 @@ static void put_counts(struct encoding *e, unsigned place)
         if (lane->sums || e->write->returned) {
                 /* Who returns: what Redis has of before may be anything, so nothing there may stay as it is. */
                 e->write->boards = board_by_function(e->p, e->points);
-                pack(e);
+                pack(e, false); /* the function sees all parts */
                 shared_put_part(e->p, e->id, e->id_len, lane->scratch, e->packed_len, e->index);
         } else {
                 board_encode(e->p, e->write, e->index, e->id, e->id_len, e->points, e->changed,
                              (e->flags & RECORD_BOARDS) != 0, e->boards);
-                pack(e);
+                pack(e, (e->flags & RECORD_NEW) != 0);
                 put_hash(e);
         }
 }

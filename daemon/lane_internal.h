@@ -56,12 +56,13 @@ struct parked_event {
 struct parking {
         size_t n, cap;
         struct parked_event *events;
+        bool ask_parts; /* a load has shown a state that is not judged */
         uint8_t id_len; /* of a long id, kept behind the struct */
         char id[];
 };
 
 /* Accounts that are written one after the other are looked at so many ahead, so that memory answers in time. */
-#define FETCH_AHEAD 4
+#define FETCH_AHEAD ((size_t)4)
 
 /* Someone without a hash whose position matters: left, or came back and has no event yet. */
 struct gone_entry {
@@ -123,6 +124,7 @@ struct partition {
         uint32_t source;
         char source_field[16];          /* "_s12" */
         struct resp_piece source_piece; /* the same, as it is sent */
+        struct resp_piece made_piece;   /* _src, and our number */
         enum partition_phase phase;
         struct partition_telemetry *telemetry;
         char *own_key, *gone_key, *optout_key, *due_prefix;
@@ -263,6 +265,7 @@ struct sent_write {
         bool left, returned; /* wrote "left", or "came back and has no event" */
         bool no_part;        /* our part went: what the function still finds is of others */
         bool fired;          /* encoded after its edge fired */
+        uint8_t n_fields;    /* of its HSET */
         bool failed;
         bool again; /* it ran, and must be made another way at once: asking whose it is, or by the function */
         int64_t pos;
@@ -274,6 +277,7 @@ struct sent_load {
         bool asked_left; /* SISMEMBER was sent as well */
         const struct reply *fields;
         const struct reply *left;
+        const struct reply *hash; /* HGETALL, if it was asked which parts there are */
         uint8_t salted[SALTED_LEN];
 };
 
@@ -285,13 +289,14 @@ enum expect_kind {
         EXPECT_DUE_ADD,    /* into the set of their edge */
         EXPECT_BOARD_REMOVE,
         EXPECT_BOARD_ADD,
-        EXPECT_LEFT_WRITE,  /* of writes[index], in `optout` */
-        EXPECT_GONE_WRITE,  /* of writes[index], in `gone` */
-        EXPECT_MADE,        /* HSETNX _src of writes[index]: 1 = the hash is new, and ours */
-        EXPECT_SOURCE,      /* HGET _src of writes[index] */
-        EXPECT_PARTS,       /* cloutd_write of writes[index]: how many parts there are */
-        EXPECT_FUNCTION,    /* FUNCTION LOAD */
-        EXPECT_LOAD,        /* HMGET of loads[index] */
+        EXPECT_LEFT_WRITE, /* of writes[index], in `optout` */
+        EXPECT_GONE_WRITE, /* of writes[index], in `gone` */
+        EXPECT_MADE,     /* the first HSET of writes[index]: all its fields are new = the hash is, and ours */
+        EXPECT_SOURCE,   /* HGETALL behind a later one: whose parts are there? */
+        EXPECT_PARTS,    /* cloutd_write of writes[index]: how many parts there are */
+        EXPECT_FUNCTION, /* FUNCTION LOAD */
+        EXPECT_LOAD,     /* HMGET of loads[index] */
+        EXPECT_LOAD_PARTS,  /* HGETALL of loads[index] */
         EXPECT_LEFT,        /* SISMEMBER of loads[index] */
         EXPECT_CLAIM_TABLE, /* HSET sources, SET policy: not the partition's own */
         EXPECT_CLAIM_LOW,   /* HSETNX own low: 1 = first claim ever */
@@ -636,6 +641,8 @@ const struct redis_link *sweeper_link(const struct sweeper *sweeper);
 
 /* shared.c */
 void shared_found(struct partition *p, uint32_t number, const char *how_static);
+bool shared_with_others(const struct partition *p,
+                        const struct reply *hash);              /* HGETALL: not our part alone */
 bool shared_judge(struct lane *lane, const struct reply *mode); /* <prefix>mode, read under WATCH */
 void shared_put_mode(struct lane *lane); /* what must be in Redis before accounts are written */
 void shared_function_loaded(struct lane *lane, const struct reply *reply);

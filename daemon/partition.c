@@ -47,6 +47,8 @@ struct partition *partition_new(struct lane *lane, int32_t id)
         p->source = lane->shared->sources[id];
         (void)snprintf(p->source_field, sizeof p->source_field, "_s%u", p->source);
         resp_piece_add(&p->source_piece, p->source_field);
+        resp_piece_add(&p->made_piece, "_src");
+        resp_piece_add(&p->made_piece, p->source_field + 2);
         p->telemetry = &lane->shared->telemetry->partitions[id];
         p->own_key = make_key(lane, "own", id);
         p->gone_key = make_key(lane, "gone", id);

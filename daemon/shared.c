@@ -7,7 +7,7 @@
  * Who leaves or returns is written by the function in both modes, so that nobody else's part goes along.
  *
  * Which of the two holds is <prefix>mode in Redis, for all daemons.  It is keyed until an account is found that has
- * another source, by the `_src` behind a write or in a load; then it is shared for good.  The key is watched with the
+ * another source, by the reply of its first write, by the parts behind a later one, or in a load; then it is shared for good.  The key is watched with the
  * own keys, so that no EXEC that was made in the one mode runs in the other.  The account that gave it away stays
  * dirty, and its cut open, until its sum is written: after a crash at any moment its events are read again, it is
  * loaded, and the load shows the other source again.
@@ -43,6 +43,20 @@ void shared_found(struct partition *p, uint32_t number, const char *how_static)
                          "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic",
                          "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u",
                          p->source, "seen_by", "%s", how_static, NULL);
+}
+
+bool shared_with_others(const struct partition *p, const struct reply *hash)
+{
+        if (hash->type != REDIS_REPLY_ARRAY)
+                return false;
+        for (size_t i = 0; i < hash->len; i += 2) {
+                const struct reply *field = hash->element[i];
+
+                if (reply_is_string(field) && strncmp(field->str, "_s", 2) == 0 && field->str[2] >= '0' &&
+                    field->str[2] <= '9' && strcmp(field->str, p->source_field) != 0)
+                        return true;
+        }
+        return false;
 }
 
 bool shared_judge(struct lane *lane, const struct reply *mode)

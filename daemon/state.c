@@ -26,7 +26,7 @@ size_t state_pack(const struct state *state, uint64_t hash, uint8_t *out)
         p = leb_put(p, (uint64_t)(state->pos + 1));
         p = leb_put(p, (uint64_t)state->at);
         p = leb_put(p, (uint64_t)state->reg);
-        p = leb_put(p, state->boards);
+        p = leb_put(p, state->boards | (uint64_t)state->unjudged << STATE_BOARDS);
         p = leb_put(p, (uint64_t)state->next);
         p = leb_put(p, state->rows_len);
         if (state->rows_len != 0)
@@ -60,8 +60,8 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
                 if (p == NULL || v[i] > INT64_MAX)
                         return CLOUTD_ECORRUPT;
         }
-        if (v[0] > UINT32_MAX || v[2] > TIME_SANE_MS || v[3] > TIME_SANE_MS || v[4] > UINT32_MAX ||
-            v[5] > TIME_SANE_MS || v[6] > (uint64_t)(end - p))
+        if (v[0] > UINT32_MAX || v[2] > TIME_SANE_MS || v[3] > TIME_SANE_MS ||
+            v[4] >> (STATE_BOARDS + 1) != 0 || v[5] > TIME_SANE_MS || v[6] > (uint64_t)(end - p))
                 return CLOUTD_ECORRUPT;
         *ret_state = (struct state){
                 .version = data[0],
@@ -69,7 +69,8 @@ enum cloutd_err state_unpack(const uint8_t *data, size_t len, uint64_t hash, str
                 .pos = (int64_t)v[1] - 1,
                 .at = (wall_ms_t)v[2],
                 .reg = (wall_ms_t)v[3],
-                .boards = (uint32_t)v[4],
+                .boards = (uint32_t)v[4] & ((1u << STATE_BOARDS) - 1),
+                .unjudged = v[4] >> STATE_BOARDS != 0,
                 .next = (wall_ms_t)v[5],
                 .rows = p,
                 .rows_len = (size_t)v[6],

@@ -287,6 +287,12 @@ static void put_load(struct partition *p, uint32_t number)
         resp_bytes(out, "_src", 4);
         resp_bytes(out, "pol", 3);
         store_expect(lane, EXPECT_LOAD, index, p);
+        if (((const struct parking *)record->cold)->ask_parts) {
+                resp_command(out, 2);
+                resp_text(out, "HGETALL");
+                resp_bytes(out, key, key_len);
+                store_expect(lane, EXPECT_LOAD_PARTS, index, p);
+        }
         if (load->asked_left) {
                 leave_salted(lane, id, record->id_len, load->salted);
                 resp_command(out, 3);

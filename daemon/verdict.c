@@ -300,13 +300,13 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 case EXPECT_MADE:
                         if (p != NULL && reply_is_error(reply))
                                 write_refused(p, &pipeline->writes[expect->index], EXPECT_MADE, reply);
-                        else if (RULE(SOURCE_JUDGED) && p != NULL && reply_integer(reply, 0) != 1)
+                        else if (RULE(SOURCE_JUDGED) && p != NULL &&
+                                 reply_integer(reply, 0) != pipeline->writes[expect->index].n_fields)
                                 make_again(&pipeline->writes[expect->index]); /* and ask whose it is */
                         break;
                 case EXPECT_SOURCE:
-                        if (RULE(SOURCE_JUDGED) && p != NULL && reply_is_string(reply) &&
-                            reply_integer(reply, -1) != (long long)p->source) {
-                                shared_found(p, pipeline->writes[expect->index].number, "_src");
+                        if (RULE(SOURCE_JUDGED) && p != NULL && shared_with_others(p, reply)) {
+                                shared_found(p, pipeline->writes[expect->index].number, "a write");
                                 make_again(&pipeline->writes[expect->index]);
                         }
                         break;
@@ -318,6 +318,7 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                         break;
                 case EXPECT_FUNCTION: shared_function_loaded(lane, reply); break;
                 case EXPECT_LOAD: pipeline->loads[expect->index].fields = reply; break;
+                case EXPECT_LOAD_PARTS: pipeline->loads[expect->index].hash = reply; break;
                 case EXPECT_LEFT: pipeline->loads[expect->index].left = reply; break;
                 case EXPECT_EXISTS:
                         if (p != NULL)

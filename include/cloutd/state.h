@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state.h - an account as it lies in Redis: field _s<source> of its hash.
  *
- *   version(1)  gen  pos+1  at  reg  boards  next  rows_len  rows...  history...  check(4)
+ *   version(1)  gen  pos+1  at  reg  marks  next  rows_len  rows...  history...  check(4)
  *
  * The numbers are LEB128.  Rows are the counts of each window at the moment `at`, but for "all", whose row the history
  * begins with: so the function in Redis that adds up an account's parts (shared.lua) need not understand buckets.
@@ -13,10 +13,12 @@
 #include "cloutd/clock.h"
 #include "cloutd/err.h"
 #include "cloutd/window.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define STATE_VERSION  3                        /* of 2, the history has another form */
+#define STATE_BOARDS   9                        /* bits of marks; the one above is `unjudged` */
 #define STATE_OVERHEAD (1 + (size_t)7 * 10 + 4) /* at the most, around rows and history */
 
 struct state {
@@ -26,6 +28,7 @@ struct state {
         wall_ms_t at;        /* the moment that the public fields were computed for; 0: never written */
         wall_ms_t reg;       /* the edge that the account is registered for; 0: none */
         uint32_t boards;     /* a bit a window: "is on the board"; "all" is bit n_windows */
+        bool unjudged;       /* when it was written, the hash was not known to be ours alone */
         wall_ms_t next;      /* the first moment after `at` at which a row changes by itself; 0: none */
         const uint8_t *rows; /* tally_pack()'s */
         size_t rows_len;

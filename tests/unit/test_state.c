@@ -74,7 +74,8 @@ Test(state, what_is_packed_comes_back)
                   .pos = INT64_MAX - 1,
                   .at = TIME_SANE_MS,
                   .reg = TIME_SANE_MS,
-                  .boards = UINT32_MAX,
+                  .boards = (1u << STATE_BOARDS) - 1,
+                  .unjudged = true,
                   .next = TIME_SANE_MS,
                   .rows = some_rows,
                   .rows_len = sizeof some_rows,
@@ -96,6 +97,7 @@ Test(state, what_is_packed_comes_back)
                 cr_expect(eq(i64, got.at, want->at), "%s", rows[i].why);
                 cr_expect(eq(i64, got.reg, want->reg), "%s", rows[i].why);
                 cr_expect(eq(u32, got.boards, want->boards), "%s", rows[i].why);
+                cr_expect(eq(int, got.unjudged, want->unjudged), "%s", rows[i].why);
                 cr_expect(eq(i64, got.next, want->next), "%s", rows[i].why);
                 cr_assert(eq(sz, got.rows_len, want->rows_len), "%s", rows[i].why);
                 cr_expect(want->rows_len == 0 || memcmp(got.rows, want->rows, want->rows_len) == 0, "%s",
@@ -234,7 +236,7 @@ Test(state, what_no_version_of_ours_wrote_is_refused)
                 {"a zero in two bytes", 9, {2, 0x80, 0, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
                 {"gen is 2^32 - 1", 12, {2, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0, 0}, CLOUTD_OK},
                 {"gen is 2^32", 12, {2, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0, 0, 0, 0, 0}, CLOUTD_ECORRUPT},
-                {"boards are 2^32", 12, {2, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0}, CLOUTD_ECORRUPT},
+                {"marks are 2^10", 9, {2, 0, 0, 0, 0, 0x80, 0x08, 0, 0}, CLOUTD_ECORRUPT},
                 {"pos + 1 is 2^63 - 1",
                  16,
                  {2, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0},
