@@ -519,12 +519,13 @@ static bool run_check(struct bit_reader *in, const struct cells *cells, struct n
                       const struct scoring_ring *ring, bool last)
 {
         const int64_t bucket = newest_get(in, newest, ring);
-        struct spot spot = spot_before(bucket);
+        struct spot spot;
 
         if (bucket == NO_BUCKET)
                 return true;
         if (bucket < 1 || bucket > bucket_max(ring) || cells->n == 0)
                 return false;
+        spot = spot_before(bucket);
         for (bool first = true;; first = false) {
                 uint64_t gap = gap_get(in), more;
 
