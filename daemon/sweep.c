@@ -3,8 +3,9 @@
  *
  * A SCAN over all accounts on a connection of its own.  What it reads are hints only: an account of ours that
  * may need writing is wanted, so it is loaded and written under the guard like any other.  A page counts only
- * if the own tokens, read with it in one MULTI, are ours: else it came from another server than the one we write,
- * or from a time in which Redis lacked what it has now. One scan serves all that was open when it began; when it
+ * if the own tokens, read with it in one MULTI, are ours, and no EXEC that was acknowledged before it was asked for
+ * is missing there: else it came from another server than the one we write (a replica has our token too), or from a
+ * time in which Redis lacked what it has now. One scan serves all that was open when it began; when it
  * is through and every cut that then held a wanted account is closed, the sweep is done. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
@@ -27,8 +28,11 @@ struct sweeper {
         struct buf out;
         struct buf ids; /* of the page: a length byte and the id, one after the other */
         size_t n_ids;
-        struct partition **tokens; /* whose token is read with the page */
-        size_t n_tokens, cap_tokens;
+        struct owned {
+                struct partition *partition; /* whose token and seq are read with the page */
+                int64_t seq;                 /* the last one acknowledged when it was asked for */
+        } * owned;
+        size_t n_owned, cap_owned;
 };
 
 struct sweeper *sweeper_new(struct lane *lane)
@@ -47,7 +51,7 @@ struct sweeper *sweeper_free(struct sweeper *sweeper)
         (void)redis_link_free(sweeper->link);
         buf_free(&sweeper->out);
         buf_free(&sweeper->ids);
-        free((void *)sweeper->tokens);
+        free(sweeper->owned);
         free(sweeper);
         return NULL;
 }
@@ -146,17 +150,18 @@ static void ask_begin(struct sweeper *sweeper)
 
         resp_command(out, 1);
         resp_text(out, "MULTI");
-        sweeper->n_tokens = 0;
+        sweeper->n_owned = 0;
         for (struct partition *p = sweeper->lane->partitions; p != NULL; p = p->sibling) {
                 if (p->sweep_phase != SWEEP_SCANNING)
                         continue;
-                sweeper->tokens = (struct partition **)grown((void *)sweeper->tokens, &sweeper->cap_tokens,
-                                                             sweeper->n_tokens, sizeof(struct partition *));
-                sweeper->tokens[sweeper->n_tokens++] = p;
-                resp_command(out, 3);
-                resp_text(out, "HGET");
+                sweeper->owned =
+                        grown(sweeper->owned, &sweeper->cap_owned, sweeper->n_owned, sizeof *sweeper->owned);
+                sweeper->owned[sweeper->n_owned++] = (struct owned){.partition = p, .seq = p->seq};
+                resp_command(out, 4);
+                resp_text(out, "HMGET");
                 resp_text(out, p->own_key);
                 resp_text(out, "token");
+                resp_text(out, "seq");
         }
 }
 
@@ -206,14 +211,14 @@ static void ask_hints(struct sweeper *sweeper)
                 const char *key = account_key(lane, at, len, &key_len);
 
                 at += len;
-                resp_command(out, 2 + 1 + lane->scoring->n_windows + 1 + sweeper->n_tokens);
+                resp_command(out, 2 + 1 + lane->scoring->n_windows + 1 + sweeper->n_owned);
                 resp_text(out, "HMGET");
                 resp_bytes(out, key, key_len);
                 resp_text(out, "pol");
                 for (size_t w = 0; w <= lane->scoring->n_windows; w++)
                         resp_text(out, lane->scoring->windows[w].name);
-                for (size_t t = 0; t < sweeper->n_tokens; t++)
-                        resp_text(out, sweeper->tokens[t]->source_field);
+                for (size_t t = 0; t < sweeper->n_owned; t++)
+                        resp_text(out, sweeper->owned[t].partition->source_field);
         }
         ask_end(sweeper, SCAN_HINTS_ASKED);
 }
@@ -270,10 +275,10 @@ static void take_hint(struct sweeper *sweeper, const char *id, size_t id_len, co
         /* Of another type, for a while perhaps: whose parts were there, or are lost, nobody can say. */
         const bool foreign = sweeper->lane->sums && reply_is_wrongtype(fields);
 
-        if (!foreign && (fields->type != REDIS_REPLY_ARRAY || fields->len != parts_at + sweeper->n_tokens))
+        if (!foreign && (fields->type != REDIS_REPLY_ARRAY || fields->len != parts_at + sweeper->n_owned))
                 return;
-        for (size_t i = 0; i < sweeper->n_tokens; i++) {
-                struct partition *p = sweeper->tokens[i];
+        for (size_t i = 0; i < sweeper->n_owned; i++) {
+                struct partition *p = sweeper->owned[i].partition;
 
                 if (p->sweep_phase == SWEEP_SCANNING &&
                     (foreign ? p->sweep_rescore && p->rewrite
@@ -343,11 +348,17 @@ static void take_hints(struct sweeper *sweeper, struct reply *const *fields)
         page_done(sweeper);
 }
 
-static bool tokens_are_ours(const struct sweeper *sweeper, struct reply *const *tokens)
+static bool is_our_server(const struct sweeper *sweeper, struct reply *const *own)
 {
-        for (size_t i = 0; i < sweeper->n_tokens; i++)
-                if (!reply_is_string(tokens[i]) || strcmp(tokens[i]->str, sweeper->tokens[i]->token) != 0)
+        for (size_t i = 0; i < sweeper->n_owned; i++) {
+                const struct owned *owned = &sweeper->owned[i];
+
+                if (own[i]->type != REDIS_REPLY_ARRAY || own[i]->len != 2 ||
+                    !reply_is_string(own[i]->element[0]) ||
+                    strcmp(own[i]->element[0]->str, owned->partition->token) != 0 ||
+                    reply_integer(own[i]->element[1], -1) < owned->seq)
                         return !RULE(BOARD_SAME_SERVER);
+        }
         return true;
 }
 
@@ -355,14 +366,14 @@ static void take_exec(struct sweeper *sweeper, const struct reply *exec)
 {
         const size_t n = sweeper->phase == SCAN_KEYS_ASKED ? 1 : sweeper->n_ids;
 
-        if (exec->type != REDIS_REPLY_ARRAY || exec->len != sweeper->n_tokens + n)
+        if (exec->type != REDIS_REPLY_ARRAY || exec->len != sweeper->n_owned + n)
                 scan_failed(sweeper, "an unexpected reply");
-        else if (!tokens_are_ours(sweeper, exec->element))
-                scan_failed(sweeper, "another server, or another owner");
+        else if (!is_our_server(sweeper, exec->element))
+                scan_failed(sweeper, "another server, another owner, or an earlier time");
         else if (sweeper->phase == SCAN_KEYS_ASKED)
-                take_keys(sweeper, exec->element[sweeper->n_tokens]);
+                take_keys(sweeper, exec->element[sweeper->n_owned]);
         else
-                take_hints(sweeper, exec->element + sweeper->n_tokens);
+                take_hints(sweeper, exec->element + sweeper->n_owned);
 }
 
 static void read_replies(struct sweeper *sweeper)

@@ -95,6 +95,7 @@ static void make_mood(uint64_t *state, struct profile *profile)
         }
         if (draw(state) % 4 == 0) { /* it changes hands all the time */
                 profile->weight[DEED_RUN] = 50;
+                profile->weight[DEED_COMMIT] = 16;
                 profile->weight[DEED_REBALANCE] = 12;
                 profile->weight[DEED_GIVE] = 20;
                 profile->weight[DEED_TAKE] = draw(state) % 2 == 0 ? 4 : 0;
