@@ -234,11 +234,11 @@ static void part_is_lost(struct partition *p, const struct sent_write *write)
  * again then. */
 static void parts_written(struct partition *p, struct sent_write *write, long long n_parts)
 {
-        if (n_parts < 0) {
+        const long long ours = write->no_part ? 0 : 1;
+
+        if (n_parts < 0)
                 part_is_lost(p, write);
-                n_parts = -n_parts;
-        }
-        if (n_parts <= (write->no_part ? 0 : 1))
+        if (n_parts >= -ours && n_parts <= ours)
                 return;
         shared_found(p, write->number, "its parts");
         if (!p->lane->sums)
