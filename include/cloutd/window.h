@@ -96,7 +96,7 @@ wall_ms_t scoring_next_edge(const struct scoring *scoring, wall_ms_t after);
 
 /* What history_add() may write at the most, given @len bytes: all entries grow where more cells are to be told apart. */
 #define HISTORY_GROWTH    ((size_t)(CONF_WINDOWS_MAX + 1) * (16 + POLICY_CELLS_MAX * 15))
-#define HISTORY_ROOM(len) (4 * (len) + HISTORY_GROWTH)
+#define HISTORY_ROOM(len) ((size_t)4 * (len) + HISTORY_GROWTH)
 
 /* Rewrite @history with @counts (n_cells of them) added to the totals and, unless @ts_ms < 0, to the buckets
  * of @ts_ms.  Buckets that can never count again at @now_ms or later go, at the latest when a newer one comes to their
