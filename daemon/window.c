@@ -212,6 +212,9 @@ static int64_t newest_get(struct bit_reader *in, struct newest *newest, const st
                 bits_fill(in);
                 bucket = n != 0 ? (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1)) : 0;
         }
+        /* Said, but never written: one that there cannot be, which run_check() refuses. */
+        if (bucket == NO_BUCKET)
+                bucket = 0;
         newest->ring = ring;
         newest->bucket = bucket;
         return bucket;
