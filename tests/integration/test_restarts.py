@@ -87,8 +87,8 @@ def test_killed_while_events_flow(new_world):
 
 def test_a_second_daemon_joins_and_leaves_while_events_flow(new_world):
     world = new_world(partitions=6)
-    with Flow(world, Stream(3, world), 25_000):
-        with world.daemon() as first:
+    with world.daemon() as first:
+        with Flow(world, Stream(3, world), 25_000):
             wait_for(first.had_partitions, what="an assignment")
             with world.daemon() as second:
                 wait_for(second.had_partitions, what="an assignment of the second")
@@ -97,8 +97,8 @@ def test_a_second_daemon_joins_and_leaves_while_events_flow(new_world):
             third = assigned(world)
             time.sleep(0.5)
             third.kill()
-            world.wait_until_read()
-            world.wait_until_right(20)
+        world.wait_until_read()
+        world.wait_until_right(20)
     finish(world)
 
 
