@@ -12,6 +12,8 @@ CLOUTD_BUILD names the folder with the programs.  Everything listens on loopback
 """
 
 import contextlib
+import fcntl
+import itertools
 import json
 import os
 import random
@@ -20,6 +22,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -67,19 +70,32 @@ def wait_for(condition, seconds=PATIENCE, what="the condition", every=0.05):
         time.sleep(every)
 
 
+def own_ports():
+    """A hundred ports in turn, which no other process of these tests hands out while this one lasts: each holds a lock
+    on its hundred.  Below the ephemeral range, so that no client is given one before the server takes it."""
+    for begin in range(10_000, 20_000, 100):
+        try:
+            lock = (Path(tempfile.gettempdir()) / f"cloutd-tests-ports-{begin}").open("w")
+        except OSError:  # of another user
+            continue
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock, itertools.cycle(range(begin, begin + 100))
+        lock.close()
+    raise Unavailable("no free ports: all are held by other runs of these tests")
+
+
 def free_port():
-    """Below the ephemeral range, so that no client is given it before the server takes it.  Where to look first follows
-    from the process id: other runs of these tests look elsewhere."""
-    for i in range(10_000):
-        port = 10_000 + (os.getpid() * 37 + free_port.next + i) % 10_000
+    if free_port.own is None:
+        free_port.own = own_ports()
+    for port in itertools.islice(free_port.own[1], 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            free_port.next += i + 1
             return port
     raise Unavailable("no free port")
 
 
-free_port.next = 0
+free_port.own = None
 
 
 # ---- Kafka ----
