@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pipe.py - from Kafka to Redis: cloutd, the floor below it, and its naive rival, on one topic and in turns.
+"""pipe.py - from Kafka to Redis: cloutd, the floor below it, and its rivals, on one topic and in turns.
 
     with Pipe(folder) as pipe: figures = compare(pipe, events=2_000_000, accounts=1_000_000, rounds=5)
     catch_up(), scale(), bound()           a long log; many accounts against few, and against little memory
@@ -155,8 +155,28 @@ def run_cloutd(world):
     return watch, {"events": said["messages"], "seconds": seconds, "account_writes": said["account_writes"]}
 
 
+def run_go(world):
+    return run_program(world, "consumer-go", world.kafka.brokers, world.topic, world.redis.socket, world.prefix)
+
+
 run_cloutd.count = 0
-CONTENDERS = {"floor": run_floor, "cloutd": run_cloutd, "naive": run_naive}
+CONTENDERS = {"floor": run_floor, "cloutd": run_cloutd, "naive": run_naive, "go": run_go}
+RIVALS = [name for name in CONTENDERS if name != "cloutd"]
+
+
+def left_out():
+    """{rival: why it does not run}"""
+    reasons = {name: f"bench/{name} is not built (its library is missing)" for name in ("floor", "naive")
+               if not (PROGRAMS / name).exists()}
+    try:
+        # Once; its modules come from the network.
+        subprocess.run(["go", "build", "-o", PROGRAMS / "consumer-go", "."], cwd=ROOT / "bench" / "rivals" / "consumer_go",
+                       check=True, capture_output=True, text=True)
+    except OSError:
+        reasons["go"] = "there is no Go compiler"
+    except subprocess.CalledProcessError as error:
+        reasons["go"] = f"bench/rivals/consumer_go cannot be built: {error.stderr.strip().splitlines()[-1]}"
+    return reasons
 
 
 def measure(world, name):
@@ -198,10 +218,10 @@ def points_of_all_time(world):
 
 def compare(pipe, events, accounts, rounds, say=print):
     """{figure: one value for each round}"""
-    missing = [name for name in ("floor", "naive") if not (PROGRAMS / name).exists()]
+    missing = left_out()
     names = [name for name in CONTENDERS if name not in missing]
-    for name in missing:
-        say(f"LEFT OUT: bench/{name} is not built (its library is missing): there is no comparison with it")
+    for name, why in missing.items():
+        say(f"LEFT OUT: {why}: there is no comparison with {name}")
     world = pipe.world()
     fill(world, events, accounts)
     rows = []
@@ -214,7 +234,8 @@ def compare(pipe, events, accounts, rounds, say=print):
                 answers[name] = points_of_all_time(world)
             say(f"  {name:7} {figures['events_per_s']:11,.0f} events/s  {figures['cpu_ns']:7,.0f} ns of CPU an event"
                 + (f"  Redis {figures['redis_cpu_ns']:6,.0f} ns" if "redis_cpu_ns" in figures else ""))
-        assert "naive" not in answers or answers["naive"] == answers["cloutd"], "cloutd and the naive rival disagree"
+        for name, answer in answers.items():
+            assert answer == answers["cloutd"], f"cloutd and {name} disagree"
         row.update(ratios(row))
         rows.append(row)
     return {figure: [row[figure] for row in rows if figure in row] for figure in rows[0]}
@@ -222,7 +243,7 @@ def compare(pipe, events, accounts, rounds, say=print):
 
 def ratios(row):
     ratio = {}
-    for rival in ("floor", "naive"):
+    for rival in RIVALS:
         if f"{rival}.cpu_ns" in row:
             ratio[f"cpu_to_{rival}"] = row["cloutd.cpu_ns"] / row[f"{rival}.cpu_ns"]
             ratio[f"rate_to_{rival}"] = row["cloutd.events_per_s"] / row[f"{rival}.events_per_s"]
