@@ -1,211 +1,58 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conf.c - what did the operator ask for, and can it be had?
  *
- * One table, one row a key: the row drives parsing, ranges, the default, "missing" and the manual.  A default
- * is written as a person would write it and read by the reader of its key, so it cannot be a value that the
- * file could not have.  What a row cannot say (the headline is one of the windows, a user name needs a
- * password) is checked after all rows, with the position of the key that is wrong.
+ * The file is read row by row of the table in conf_keys.c.  What a row cannot say (the headline is one of the windows, a
+ * user name needs a password) is checked after all rows, with the position of the key that is wrong.
  *
- * The result is whole or there is none: a reload reads a new one beside the old, and compares the two row by row. */
-#include "cloutd/conf.h"
+ * The result is whole or there is none: a reload reads a new one beside the old. */
 #include "cloutd/clock.h"
+#include "conf_internal.h"
 #include "file.h"
 #include "kafka_properties.h"
-#include "yaml_doc.h"
 #include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #define SECOND INT64_C(1000)
 #define MINUTE (60 * SECOND)
 #define HOUR   (60 * MINUTE)
-#define DAY    (24 * HOUR)
-#define MIB    (INT64_C(1) << 20)
-#define GIB    (INT64_C(1) << 30)
 
 #define BUCKETS_MAX \
         10080 /* a week of minutes; a busy account keeps as many, and writes them with each flush */
 #define SALT_BYTES_MIN      16 /* shorter ones can be guessed, and with the salt all who left */
 #define SECRET_BYTES_MAX    ((size_t)4096)
-#define SOCKET_PATH_MAX     ((int64_t)sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 #define REDIS_PORT          6379
 #define CREDENTIAL_PREFIX   "cloutd_"
 #define PASSWORD_CREDENTIAL CREDENTIAL_PREFIX "redis-password"
 #define SALT_CREDENTIAL     CREDENTIAL_PREFIX "optout-salt"
 
-enum kind {
-        KIND_GROUP,
-        KIND_STRING,
-        KIND_TOPIC,
-        KIND_PATH,
-        KIND_SOCKET,
-        KIND_PROPERTIES,
-        KIND_PASSWORD,
-        KIND_SALT,
-        KIND_REDIS,
-        KIND_HTTP,
-        KIND_INTEGER,
-        KIND_DURATION,
-        KIND_SIZE,
-        KIND_BOOL,
-        KIND_CLOCK,
-        KIND_START,
-        KIND_LOG_LEVEL,
-        KIND_WINDOWS,
-        KIND_WINDOW_PART, /* a key of each window: read by read_windows() */
-        KIND_HEADLINE,
-};
-
-static const char *const kind_texts[] = {
-        [KIND_GROUP] = "a group",
-        [KIND_STRING] = "a string",
-        [KIND_TOPIC] = "a topic's name",
-        [KIND_PATH] = "a path",
-        [KIND_SOCKET] = "a path",
-        [KIND_PROPERTIES] = "a path",
-        [KIND_PASSWORD] = "a path",
-        [KIND_SALT] = "a path",
-        [KIND_REDIS] = "host, host:port, [IPv6]:port or unix:path",
-        [KIND_HTTP] = "host:port, [IPv6]:port or \"\" for off",
-        [KIND_INTEGER] = "a whole number",
-        [KIND_DURATION] = "a duration",
-        [KIND_SIZE] = "a size",
-        [KIND_BOOL] = "true or false",
-        [KIND_CLOCK] = "wall or record",
-        [KIND_START] = "beginning, end or a time (RFC 3339)",
-        [KIND_LOG_LEVEL] = "error, warning, notice, info or debug",
-        [KIND_WINDOWS] = "a list, at most 8",
-        [KIND_WINDOW_PART] = "a duration",
-        [KIND_HEADLINE] = "a window's length as written, or all",
-};
-
-enum need { OPTIONAL, REQUIRED };
-
-/* What a change takes: nothing but a reload, a restart, or all of the log read again into another prefix. */
-enum change { LIVE, RESTART, REPLAY };
-
-struct key {
-        const char *name;
-        enum kind kind;
-        enum need need;
-        enum change change;
-        int64_t least, most;  /* bytes of a string, ms of a duration, bytes of a size */
-        const char *fallback; /* in YAML; NULL: none */
-        size_t offset, size;  /* of the field in struct conf */
-        const char *about;
-};
-
-#define FIELD(name) offsetof(struct conf, name), sizeof(((struct conf *)NULL)->name)
-#define NO_FIELD    0, 0
-
-/* A row a key: the lines below are the whole schema. */
-static const struct key keys[] = {
-        {"kafka", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "Where the events come from."},
-        {"kafka.brokers", KIND_STRING, REQUIRED, RESTART, 1, 4096, NULL, FIELD(kafka_brokers),
-         "Brokers to begin with, host:port separated by commas; the others are learnt from them."},
-        {"kafka.topic", KIND_TOPIC, REQUIRED, RESTART, 1, 249, NULL, FIELD(kafka_topic),
-         "The topic to read."},
-        {"kafka.group", KIND_STRING, REQUIRED, RESTART, 1, 255, NULL, FIELD(kafka_group),
-         "The consumer group; its members share the partitions."},
-        {"kafka.dead_letter_topic", KIND_TOPIC, OPTIONAL, RESTART, 1, 249, NULL,
-         FIELD(kafka_dead_letter_topic),
-         "Where rejected lines go; without it they are only counted and logged."},
-        {"kafka.properties_file", KIND_PROPERTIES, OPTIONAL, RESTART, 1, PATH_MAX, NULL,
-         FIELD(kafka_properties_file),
-         "librdkafka's own properties (TLS, SASL, tuning), name=value, as kcat -F reads them."},
-
-        {"redis", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "Where the scores go."},
-        {"redis.address", KIND_REDIS, REQUIRED, RESTART, 1, 512, NULL, FIELD(redis),
-         "The Redis server; the port is 6379 unless given."},
-        {"redis.prefix", KIND_STRING, OPTIONAL, RESTART, 1, 128, "\"clout:\"", FIELD(redis_prefix),
-         "What every key begins with; each instance needs its own."},
-        {"redis.username", KIND_STRING, OPTIONAL, RESTART, 1, 255, NULL, FIELD(redis_username),
-         "The ACL user; needs a password."},
-        {"redis.password_file", KIND_PASSWORD, OPTIONAL, RESTART, 1, PATH_MAX, NULL, NO_FIELD,
-         "A file with the password; without it the systemd credential cloutd_redis-password, if there is "
-         "one."},
-
-        {"policy", KIND_PATH, REQUIRED, LIVE, 1, PATH_MAX, NULL, FIELD(policy_path),
-         "The file with the points table."},
-        {"windows", KIND_WINDOWS, OPTIONAL, REPLAY, 0, CONF_WINDOWS_MAX,
-         "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]", NO_FIELD,
-         "The rolling windows, no two of the same length; \"all\" always exists besides, and [] is none."},
-        {"windows.length", KIND_WINDOW_PART, REQUIRED, REPLAY, SECOND, 3650 * DAY, NULL, NO_FIELD,
-         "How far back the window looks; as written, it is the window's name."},
-        {"windows.bucket", KIND_WINDOW_PART, REQUIRED, REPLAY, SECOND, 3650 * DAY, NULL, NO_FIELD,
-         "The step in which it slides; divides the length into at most 10080 buckets."},
-        {"headline", KIND_HEADLINE, OPTIONAL, LIVE, 1, 32, "30d", NO_FIELD,
-         "The window that is \"the\" score; with windows: [] it is all."},
-
-        {"boards", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "The leaderboards, one a window."},
-        {"boards.size", KIND_INTEGER, OPTIONAL, LIVE, 0, 1000000, "1000", FIELD(boards_size),
-         "How many accounts of a board are exact; 0 keeps no boards."},
-        {"clock", KIND_CLOCK, OPTIONAL, RESTART, 1, 16, "wall", FIELD(clock_record),
-         "What slides the windows: the machine's clock, or the highest record timestamp read (replays)."},
-        {"max_clock_skew", KIND_DURATION, OPTIONAL, REPLAY, 0, 366 * DAY, "5m", FIELD(max_clock_skew_ms),
-         "An event that claims to be later than its Kafka record by more than this is rejected."},
-        {"flush_interval", KIND_DURATION, OPTIONAL, LIVE, 1, SECOND, "100ms", FIELD(flush_interval_ms),
-         "How long a change may wait for Redis when little happens; under load a flush follows the last "
-         "one's answer."},
-        {"lanes", KIND_INTEGER, OPTIONAL, RESTART, 1, LANES_MAX, "2", FIELD(lanes),
-         "Threads that count, each with its own partitions and Redis connection."},
-        {"start", KIND_START, OPTIONAL, RESTART, 1, 64, "beginning", FIELD(start),
-         "Where to begin in a partition of which neither Redis nor Kafka knows a position."},
-        {"keyed", KIND_BOOL, OPTIONAL, RESTART, 0, 0, "true", FIELD(keyed),
-         "Messages are keyed by their target account. `false`: an account may be fed from several "
-         "partitions, and its score is the sum."},
-        {"optout_salt_file", KIND_SALT, OPTIONAL, RESTART, 1, PATH_MAX, NULL, NO_FIELD,
-         "A file with the salt (16 bytes or more) that hides who left, needed once anyone leaves; without it "
-         "the "
-         "systemd credential cloutd_optout-salt, if there is one."},
-        {"memory_limit", KIND_SIZE, OPTIONAL, LIVE, MIB, 65536 * GIB, "4GiB", FIELD(memory_limit_bytes),
-         "Memory for accounts; beyond it, those that rested longest live in Redis alone."},
-        {"http", KIND_HTTP, OPTIONAL, RESTART, 0, 512, "127.0.0.1:9464", FIELD(http),
-         "Where /metrics, /healthz, /readyz and /status answer."},
-        {"admin_socket", KIND_SOCKET, OPTIONAL, RESTART, 1, SOCKET_PATH_MAX, NULL, FIELD(admin_socket),
-         "Where cloutctl reaches the daemon; without it $RUNTIME_DIRECTORY/admin.sock, if systemd set that."},
-        {"log_level", KIND_LOG_LEVEL, OPTIONAL, LIVE, 1, 16, "info", FIELD(log_level),
-         "The least important kind of line that is logged."},
-};
-
-#define N_KEYS (sizeof keys / sizeof *keys)
-
-/* One load under way. */
-struct reader {
-        struct yaml_doc doc;
-        struct conf *conf;
-        const char *names[N_KEYS];
-        const yaml_node_t *values[N_KEYS]; /* by row; NULL: not in the file */
-};
-
 static size_t row_of(const char *name)
 {
         size_t i = 0;
 
-        while (strcmp(keys[i].name, name) != 0) {
+        while (strcmp(conf_keys[i].name, name) != 0) {
                 i++;
-                CHECK(i < N_KEYS); /* only our own names are looked up */
+                CHECK(i < conf_n_keys); /* only our own names are looked up */
         }
         return i;
 }
 
-static void *field_of(struct conf *conf, const struct key *key)
+static void *field_of(struct conf *conf, const struct conf_key *key)
 {
         return (char *)conf + key->offset;
 }
 
-static void store_string(struct conf *conf, const struct key *key, char *string)
+static void store_string(struct conf *conf, const struct conf_key *key, char *string)
 {
         CHECK(key->size == sizeof string);
         memcpy(field_of(conf, key), &string, sizeof string);
 }
 
-static void store_number(struct conf *conf, const struct key *key, int64_t value)
+static void store_number(struct conf *conf, const struct conf_key *key, int64_t value)
 {
         const int narrow = (int)value; /* lanes and the log level: the row's range fits */
 
@@ -231,14 +78,14 @@ static char *resolve(const struct conf *conf, const char *path)
 
 /* Readers of one key each: the value @node of @key in @doc, which is the file or a default. */
 
-static enum cloutd_err read_string(const struct yaml_doc *doc, const yaml_node_t *node, const struct key *key,
-                                   char **ret_string)
+static enum cloutd_err read_string(const struct yaml_doc *doc, const yaml_node_t *node,
+                                   const struct conf_key *key, char **ret_string)
 {
         return yaml_doc_string(doc, node, key->name, (size_t)key->least, (size_t)key->most, ret_string);
 }
 
-static enum cloutd_err read_path(const struct yaml_doc *doc, const yaml_node_t *node, const struct key *key,
-                                 const struct conf *conf, char **ret_path)
+static enum cloutd_err read_path(const struct yaml_doc *doc, const yaml_node_t *node,
+                                 const struct conf_key *key, const struct conf *conf, char **ret_path)
 {
         char *path, *resolved;
         const enum cloutd_err err = read_string(doc, node, key, &path);
@@ -294,7 +141,7 @@ static enum cloutd_err parse_host_port(const struct yaml_doc *doc, const yaml_no
             (brackets && rest[-1] != ']'))
                 return yaml_doc_fail(doc, node, key, "'%s' is not %s",
                                      yaml_doc_show(shown, text, strlen(text)),
-                                     kind_texts[port == 0 ? KIND_HTTP : KIND_REDIS]);
+                                     conf_kind_texts[port == 0 ? KIND_HTTP : KIND_REDIS]);
         if (*rest == ':' && strchr(rest + 1, ':') != NULL)
                 return yaml_doc_fail(doc, node, key, "an IPv6 address stands in brackets: [::1]:%u",
                                      port == 0 ? 9464 : port);
@@ -428,8 +275,8 @@ static enum cloutd_err parse_start(const struct yaml_doc *doc, const yaml_node_t
 }
 
 /* Values that are a string with a form: read it, then see what it says. */
-static enum cloutd_err read_formed(const struct yaml_doc *doc, const yaml_node_t *node, const struct key *key,
-                                   struct conf *conf)
+static enum cloutd_err read_formed(const struct yaml_doc *doc, const yaml_node_t *node,
+                                   const struct conf_key *key, struct conf *conf)
 {
         char shown[YAML_DOC_SHOW];
         char *text;
@@ -454,7 +301,7 @@ static enum cloutd_err read_formed(const struct yaml_doc *doc, const yaml_node_t
                 else
                         err = yaml_doc_fail(doc, node, key->name, "'%s' is not one of %s",
                                             yaml_doc_show(shown, text, strlen(text)),
-                                            kind_texts[KIND_LOG_LEVEL]);
+                                            conf_kind_texts[KIND_LOG_LEVEL]);
                 break;
         }
         free(text);
@@ -509,7 +356,7 @@ static enum cloutd_err read_salt(const struct yaml_doc *doc, const yaml_node_t *
 }
 
 static enum cloutd_err read_named_file(const struct yaml_doc *doc, const yaml_node_t *node,
-                                       const struct key *key, struct conf *conf)
+                                       const struct conf_key *key, struct conf *conf)
 {
         struct errmsg why;
         char *path = NULL;
@@ -535,22 +382,23 @@ static enum cloutd_err read_named_file(const struct yaml_doc *doc, const yaml_no
 }
 
 /* The window that the item @node describes, at the end of those before it. */
-static enum cloutd_err read_window(const struct reader *reader, const struct yaml_doc *doc,
+static enum cloutd_err read_window(const struct conf_reader *reader, const struct yaml_doc *doc,
                                    const yaml_node_t *node, struct conf *conf)
 {
         const size_t length_row = row_of("windows.length"), bucket_row = row_of("windows.bucket");
-        const yaml_node_t *values[N_KEYS];
+        const yaml_node_t *values[CONF_KEYS_MAX];
         struct conf_window *window = &conf->windows[conf->n_windows];
-        enum cloutd_err err = yaml_doc_mapping(doc, node, "windows", reader->names, N_KEYS, values);
+        enum cloutd_err err = yaml_doc_mapping(doc, node, "windows", reader->names, conf_n_keys, values);
 
         if (err != CLOUTD_OK)
                 return err;
-        for (size_t i = 0; i < N_KEYS && err == CLOUTD_OK; i++) {
-                if (keys[i].kind != KIND_WINDOW_PART)
+        for (size_t i = 0; i < conf_n_keys && err == CLOUTD_OK; i++) {
+                if (conf_keys[i].kind != KIND_WINDOW_PART)
                         continue;
                 if (values[i] == NULL)
-                        return yaml_doc_fail(doc, node, keys[i].name, "is required and missing");
-                err = yaml_doc_duration(doc, values[i], keys[i].name, keys[i].least, keys[i].most,
+                        return yaml_doc_fail(doc, node, conf_keys[i].name, "is required and missing");
+                err = yaml_doc_duration(doc, values[i], conf_keys[i].name, conf_keys[i].least,
+                                        conf_keys[i].most,
                                         i == length_row ? &window->length_ms : &window->bucket_ms);
         }
         if (err != CLOUTD_OK)
@@ -561,23 +409,24 @@ static enum cloutd_err read_window(const struct reader *reader, const struct yam
               sizeof window->name); /* in range and without leading zeros: 14 at most */
         memcpy(window->name, length->data.scalar.value, length->data.scalar.length + 1);
         if (window->length_ms % window->bucket_ms != 0)
-                return yaml_doc_fail(doc, bucket, keys[bucket_row].name, "%s does not divide the length %s",
+                return yaml_doc_fail(doc, bucket, conf_keys[bucket_row].name,
+                                     "%s does not divide the length %s",
                                      (const char *)bucket->data.scalar.value, window->name);
         if (window->length_ms / window->bucket_ms > BUCKETS_MAX)
                 return yaml_doc_fail(
-                        doc, bucket, keys[bucket_row].name, "%s makes %lld buckets of %s, at most %d",
+                        doc, bucket, conf_keys[bucket_row].name, "%s makes %lld buckets of %s, at most %d",
                         (const char *)bucket->data.scalar.value,
                         (long long)(window->length_ms / window->bucket_ms), window->name, BUCKETS_MAX);
         for (const struct conf_window *other = conf->windows; other < window; other++)
                 if (other->length_ms == window->length_ms)
-                        return yaml_doc_fail(doc, length, keys[length_row].name,
+                        return yaml_doc_fail(doc, length, conf_keys[length_row].name,
                                              "there is a window of this length already: %s", other->name);
         conf->n_windows++;
         return CLOUTD_OK;
 }
 
-static enum cloutd_err read_windows(const struct reader *reader, const struct yaml_doc *doc,
-                                    const yaml_node_t *node, const struct key *key, struct conf *conf)
+static enum cloutd_err read_windows(const struct conf_reader *reader, const struct yaml_doc *doc,
+                                    const yaml_node_t *node, const struct conf_key *key, struct conf *conf)
 {
         size_t n;
         enum cloutd_err err = yaml_doc_list(doc, node, key->name, &n);
@@ -593,7 +442,7 @@ static enum cloutd_err read_windows(const struct reader *reader, const struct ya
 
 /* The headline is chosen by name, when all windows are known: @node NULL is the default. */
 static enum cloutd_err read_headline(const struct yaml_doc *doc, const yaml_node_t *node,
-                                     const struct key *key, struct conf *conf)
+                                     const struct conf_key *key, struct conf *conf)
 {
         char *name = NULL;
         char shown[YAML_DOC_SHOW];
@@ -630,8 +479,8 @@ static enum cloutd_err read_headline(const struct yaml_doc *doc, const yaml_node
         return err;
 }
 
-static enum cloutd_err read_key(const struct reader *reader, const struct yaml_doc *doc,
-                                const yaml_node_t *node, const struct key *key)
+static enum cloutd_err read_key(const struct conf_reader *reader, const struct yaml_doc *doc,
+                                const yaml_node_t *node, const struct conf_key *key)
 {
         struct conf *conf = reader->conf;
         enum cloutd_err err = CLOUTD_OK;
@@ -687,7 +536,7 @@ static enum cloutd_err read_key(const struct reader *reader, const struct yaml_d
 }
 
 /* A key that is not in the file. */
-static enum cloutd_err read_absent(const struct reader *reader, const struct key *key)
+static enum cloutd_err read_absent(const struct conf_reader *reader, const struct conf_key *key)
 {
         struct yaml_doc fallback;
         enum cloutd_err err;
@@ -710,18 +559,18 @@ static enum cloutd_err read_absent(const struct reader *reader, const struct key
 }
 
 /* Find the value of each row: those at the root, then those in the groups. */
-static enum cloutd_err find_values(struct reader *reader)
+static enum cloutd_err find_values(struct conf_reader *reader)
 {
-        const yaml_node_t *in_group[N_KEYS];
+        const yaml_node_t *in_group[CONF_KEYS_MAX];
         enum cloutd_err err = yaml_doc_mapping(&reader->doc, yaml_doc_root(&reader->doc), "", reader->names,
-                                               N_KEYS, reader->values);
+                                               conf_n_keys, reader->values);
 
-        for (size_t i = 0; err == CLOUTD_OK && i < N_KEYS; i++) {
-                if (keys[i].kind != KIND_GROUP || reader->values[i] == NULL)
+        for (size_t i = 0; err == CLOUTD_OK && i < conf_n_keys; i++) {
+                if (conf_keys[i].kind != KIND_GROUP || reader->values[i] == NULL)
                         continue;
-                err = yaml_doc_mapping(&reader->doc, reader->values[i], keys[i].name, reader->names, N_KEYS,
-                                       in_group);
-                for (size_t j = 0; err == CLOUTD_OK && j < N_KEYS; j++)
+                err = yaml_doc_mapping(&reader->doc, reader->values[i], conf_keys[i].name, reader->names,
+                                       conf_n_keys, in_group);
+                for (size_t j = 0; err == CLOUTD_OK && j < conf_n_keys; j++)
                         if (in_group[j] != NULL)
                                 reader->values[j] = in_group[j];
         }
@@ -730,7 +579,7 @@ static enum cloutd_err find_values(struct reader *reader)
 
 /* The path of the credential @name; NULL: there is none.  Outside a unit (cloutctl, a replay by hand) it is the file that
  * systemd would have made it of, for those who may read that. */
-static enum cloutd_err find_credential(const struct reader *reader, const char *name, char **ret_path)
+static enum cloutd_err find_credential(const struct conf_reader *reader, const char *name, char **ret_path)
 {
         const char *folder = getenv("CREDENTIALS_DIRECTORY");
         char *path = NULL;
@@ -748,7 +597,7 @@ static enum cloutd_err find_credential(const struct reader *reader, const char *
         return CLOUTD_OK;
 }
 
-static enum cloutd_err take_credentials(const struct reader *reader)
+static enum cloutd_err take_credentials(const struct conf_reader *reader)
 {
         struct conf *conf = reader->conf;
         char *password = NULL, *salt = NULL;
@@ -766,7 +615,7 @@ static enum cloutd_err take_credentials(const struct reader *reader)
 }
 
 /* systemd may give several folders, separated by colons; the first is ours. */
-static enum cloutd_err take_runtime_directory(struct reader *reader)
+static enum cloutd_err take_runtime_directory(struct conf_reader *reader)
 {
         struct conf *conf = reader->conf;
         const char *folder = getenv("RUNTIME_DIRECTORY");
@@ -781,7 +630,7 @@ static enum cloutd_err take_runtime_directory(struct reader *reader)
 }
 
 /* What no row can say alone. */
-static enum cloutd_err check_together(const struct reader *reader)
+static enum cloutd_err check_together(const struct conf_reader *reader)
 {
         const struct conf *conf = reader->conf;
 
@@ -797,15 +646,15 @@ static enum cloutd_err check_together(const struct reader *reader)
         return CLOUTD_OK;
 }
 
-static enum cloutd_err read_all(struct reader *reader)
+static enum cloutd_err read_all(struct conf_reader *reader)
 {
         enum cloutd_err err = find_values(reader);
 
-        for (size_t i = 0; err == CLOUTD_OK && i < N_KEYS; i++) {
+        for (size_t i = 0; err == CLOUTD_OK && i < conf_n_keys; i++) {
                 const yaml_node_t *node = reader->values[i];
 
-                err = node == NULL ? read_absent(reader, &keys[i])
-                                   : read_key(reader, &reader->doc, node, &keys[i]);
+                err = node == NULL ? read_absent(reader, &conf_keys[i])
+                                   : read_key(reader, &reader->doc, node, &conf_keys[i]);
         }
         if (err == CLOUTD_OK)
                 err = take_credentials(reader);
@@ -825,120 +674,16 @@ static char *folder_of(const char *path)
         return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* ---- a configuration beside the one that is at work ---- */
-
-static bool same_string(const char *a, const char *b)
-{
-        return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static bool same_address(const struct conf_address *a, const struct conf_address *b)
-{
-        return same_string(a->unix_path, b->unix_path) && same_string(a->host, b->host) && a->port == b->port;
-}
-
-static bool same_properties(const struct conf *a, const struct conf *b)
-{
-        bool same = a->n_kafka_properties == b->n_kafka_properties;
-
-        for (size_t i = 0; same && i < a->n_kafka_properties; i++)
-                same = same_string(a->kafka_properties[i].name, b->kafka_properties[i].name) &&
-                       same_string(a->kafka_properties[i].value, b->kafka_properties[i].value);
-        return same;
-}
-
-static bool same_windows(const struct conf *a, const struct conf *b)
-{
-        bool same = a->n_windows == b->n_windows;
-
-        for (size_t i = 0; same && i < a->n_windows; i++)
-                same = same_string(a->windows[i].name, b->windows[i].name) &&
-                       a->windows[i].bucket_ms == b->windows[i].bucket_ms;
-        return same;
-}
-
-/* Whether both say the same of a key: of a file that it names, what stands in it. */
-static bool same_value(const struct key *key, const struct conf *a, const struct conf *b)
-{
-        const void *field_a = (const char *)a + key->offset, *field_b = (const char *)b + key->offset;
-
-        switch (key->kind) {
-        case KIND_GROUP:
-        case KIND_WINDOW_PART: return true; /* see their parts, and the list */
-        case KIND_STRING:
-        case KIND_TOPIC:
-        case KIND_PATH:
-        case KIND_SOCKET: return same_string(*(char *const *)field_a, *(char *const *)field_b);
-        case KIND_PROPERTIES: return same_properties(a, b);
-        case KIND_PASSWORD: return same_string(a->redis_password, b->redis_password);
-        case KIND_SALT:
-                return a->optout_salt_len == b->optout_salt_len &&
-                       (a->optout_salt_len == 0 ||
-                        memcmp(a->optout_salt, b->optout_salt, a->optout_salt_len) == 0);
-        case KIND_REDIS: return same_address(&a->redis, &b->redis);
-        case KIND_HTTP: return same_address(&a->http, &b->http);
-        case KIND_START: return a->start == b->start && a->start_ms == b->start_ms;
-        case KIND_WINDOWS: return same_windows(a, b);
-        case KIND_HEADLINE: return a->headline == b->headline;
-        case KIND_INTEGER:
-        case KIND_DURATION:
-        case KIND_SIZE:
-        case KIND_BOOL:
-        case KIND_CLOCK:
-        case KIND_LOG_LEVEL: break;
-        }
-        return memcmp(field_a, field_b, key->size) == 0;
-}
-
-/* The keys of that kind of change in which both differ, with commas between; false: none. */
-static bool list_changes(const struct conf *a, const struct conf *b, enum change change, char *buf,
-                         size_t size)
-{
-        size_t len = 0;
-
-        *buf = '\0';
-        for (size_t i = 0; i < N_KEYS; i++)
-                if (keys[i].change == change && !same_value(&keys[i], a, b) && len < size)
-                        len += (size_t)snprintf(buf + len, size - len, "%s%s", len == 0 ? "" : ", ",
-                                                keys[i].name);
-        return len > 0;
-}
-
-void conf_changes(const struct conf *before, const struct conf *now, char *buf, size_t size)
-{
-        (void)list_changes(before, now, LIVE, buf, size);
-}
-
-/* All that cannot change while it runs is named; the first of it with its place. */
-static enum cloutd_err check_changes(const struct reader *reader, const struct conf *running)
-{
-        static const char *const takes[] = {
-                [RESTART] = "cannot change while it runs, restart for it",
-                [REPLAY] = "decides what is counted: read the log again under another prefix for it",
-        };
-        char others[256];
-
-        for (enum change change = REPLAY; change != LIVE; change--) {
-                if (!list_changes(running, reader->conf, change, others, sizeof others))
-                        continue;
-                for (size_t i = 0; i < N_KEYS; i++)
-                        if (keys[i].change == change && !same_value(&keys[i], running, reader->conf))
-                                return yaml_doc_fail(&reader->doc, reader->values[i], keys[i].name,
-                                                     "%s (changed: %s)", takes[change], others);
-        }
-        return CLOUTD_OK;
-}
-
 static enum cloutd_err load(const char *path, const struct conf *running, struct conf **ret_conf,
                             struct errmsg *reterr)
 {
-        struct reader reader = {0};
+        struct conf_reader reader = {0};
         enum cloutd_err err = yaml_doc_load(&reader.doc, path, reterr);
 
         if (err != CLOUTD_OK)
                 return err;
-        for (size_t i = 0; i < N_KEYS; i++)
-                reader.names[i] = keys[i].name;
+        for (size_t i = 0; i < conf_n_keys; i++)
+                reader.names[i] = conf_keys[i].name;
         reader.conf = calloc(1, sizeof *reader.conf);
         if (reader.conf != NULL) {
                 reader.conf->path = strdup(path);
@@ -949,7 +694,7 @@ static enum cloutd_err load(const char *path, const struct conf *running, struct
         else
                 err = read_all(&reader);
         if (err == CLOUTD_OK && running != NULL)
-                err = check_changes(&reader, running);
+                err = conf_check_changes(&reader, running);
         yaml_doc_fini(&reader.doc);
         if (err != CLOUTD_OK) {
                 conf_free(reader.conf);
@@ -1007,34 +752,4 @@ int64_t conf_longest_window_ms(const struct conf *conf)
                 if (conf->windows[i].length_ms > longest)
                         longest = conf->windows[i].length_ms;
         return longest;
-}
-
-bool conf_key_doc(size_t i, struct conf_key_doc *ret_doc)
-{
-        char least[YAML_DOC_QUANTITY], most[YAML_DOC_QUANTITY];
-
-        if (i >= N_KEYS)
-                return false;
-        const struct key *key = &keys[i];
-        const char *text = kind_texts[key->kind];
-        *ret_doc = (struct conf_key_doc){
-                .name = key->name,
-                .fallback = key->fallback,
-                .required = key->need == REQUIRED,
-                .live = key->change == LIVE && key->kind != KIND_GROUP,
-                .about = key->about,
-        };
-        if (key->kind == KIND_DURATION || key->kind == KIND_WINDOW_PART)
-                (void)snprintf(ret_doc->takes, sizeof ret_doc->takes, "%s, %s to %s", text,
-                               yaml_doc_duration_text(least, key->least),
-                               yaml_doc_duration_text(most, key->most));
-        else if (key->kind == KIND_SIZE)
-                (void)snprintf(ret_doc->takes, sizeof ret_doc->takes, "%s, %s to %s", text,
-                               yaml_doc_size_text(least, key->least), yaml_doc_size_text(most, key->most));
-        else if (key->kind == KIND_INTEGER)
-                (void)snprintf(ret_doc->takes, sizeof ret_doc->takes, "%s, %lld to %lld", text,
-                               (long long)key->least, (long long)key->most);
-        else
-                (void)snprintf(ret_doc->takes, sizeof ret_doc->takes, "%s", text);
-        return true;
 }

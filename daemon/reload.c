@@ -8,7 +8,7 @@
  * A pair of configuration and policy is never changed: a new one is made beside it, and each lane takes it between two
  * transactions (kafka_settings()).  The first pair stays till the end: what cannot change is read from it everywhere.
  *
- * What may change is a column of the table in conf.c.  A file that changes anything else is refused as a whole, since an
+ * What may change is a column of the table in conf_keys.c.  A file that changes anything else is refused as a whole, since an
  * operator who is told "reloaded" goes home. */
 #include "cloutd/reload.h"
 #include "cloutd/clock.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conf.h - the configuration file, read and checked as a whole.
  *
- * conf/cloutd.yaml documents every key.  One table in conf.c drives parsing, defaults and errors; nothing
+ * conf/cloutd.yaml documents every key.  One table (conf_keys.c) drives parsing, defaults and errors; nothing
  * else in the daemon reads the file. */
 #ifndef CLOUTD_CONF_H
 #define CLOUTD_CONF_H
