@@ -157,10 +157,10 @@ struct telemetry {
 struct telemetry *telemetry_new(const struct conf *conf, size_t n_lanes, size_t n_partitions);
 struct telemetry *telemetry_free(struct telemetry *telemetry);
 
-/* Sum of a counter over the lanes.  Any thread. */
 /* Memory of this process that is in use, as the system counts it; -1 where there is no /proc. */
 int64_t telemetry_resident_bytes(void);
 
+/* Sum of a counter over the lanes.  Any thread. */
 uint64_t telemetry_sum(const struct telemetry *telemetry, enum lane_counter which);
 
 /* The few figures that one line has room for.  Any thread. */
