@@ -8,8 +8,11 @@ A function of the seed and of what is asked for; reads no clock.
     with Flow(world, Stream(seed, world), 10_000): ...        they keep coming while a test does something else
 
     fill_with_newcomers(world, 2_000_000)                     as many new accounts as a daemon can be made to meet
+
+    with running(new_world, 500) as (world, daemon): ...      all of them are in Redis, and the daemon is ready
 """
 
+import contextlib
 import json
 import random
 import threading
@@ -190,3 +193,14 @@ def fill_with_newcomers(world, events, at_once=100_000):
                      f'"target":"{target.decode()}","ts":{now - i % 7 * HOUR}}}').encode()
             records.append(Record(world.partition_of(target), now, target, value))
         world.send(*records)
+
+
+@contextlib.contextmanager
+def running(new_world, n, *, seed=1, **conf):
+    """A world of its own with @n records, and a daemon that is ready and has read them; stopped and looked at after."""
+    world = new_world(**conf)
+    world.send(*Stream(seed, world).records(n))
+    with world.daemon() as daemon:
+        daemon.wait_ready()
+        world.wait_until_read()
+        yield world, daemon

@@ -15,7 +15,7 @@ import pytest
 
 from harness import BUILD, wait_for
 from policies import KRED, with_points
-from stream import Stream
+from stream import Stream, running
 
 
 @pytest.fixture
@@ -36,11 +36,7 @@ def ctl(daemon, *words):
 
 @pytest.mark.sanitizer
 def test_status_says_how_the_daemon_is(new_world, socket_path):
-    world = new_world(admin_socket=str(socket_path))
-    world.send(*Stream(70, world).records(500))
-    with world.daemon() as daemon:
-        daemon.wait_ready()
-        world.wait_until_read()
+    with running(new_world, 500, admin_socket=str(socket_path)) as (world, daemon):
         code, text = ctl(daemon, "status")
         assert code == 0, text
         version = world.redis.client.get("t:policy").decode()
@@ -69,10 +65,7 @@ def test_status_says_how_the_daemon_is(new_world, socket_path):
 
 @pytest.mark.sanitizer
 def test_reload_waits_and_says_what_became_of_it(new_world, socket_path):
-    world = new_world(admin_socket=str(socket_path))
-    world.send(*Stream(71, world).records(500))
-    with world.daemon() as daemon:
-        daemon.wait_ready()
+    with running(new_world, 500, admin_socket=str(socket_path)) as (world, daemon):
         assert ctl(daemon, "reload") == (0, "changed: nothing\n")
         path = daemon.log_path.with_suffix(".yaml")
         path.write_text(path.read_text().replace("size: 1000", "size: 10"))
@@ -91,10 +84,7 @@ def test_reload_waits_and_says_what_became_of_it(new_world, socket_path):
 
 
 def test_a_reload_while_redis_is_silent_ends_when_it_answers(new_world, socket_path):
-    world = new_world(admin_socket=str(socket_path))
-    world.send(*Stream(72, world).records(2000))
-    with world.daemon() as daemon:
-        daemon.wait_ready()
+    with running(new_world, 2000, admin_socket=str(socket_path)) as (world, daemon):
         world.redis.process.send_signal(signal.SIGSTOP)
         try:
             world.set_policy(with_points(KRED, [1, 2, 3, 4, 5, 6, 7]))

@@ -8,7 +8,7 @@ import subprocess
 
 from fixtures import require
 from harness import ROOT
-from stream import Stream
+from stream import running
 
 MONITORING = ROOT / "monitoring"
 # What Prometheus adds to each sample.
@@ -33,11 +33,7 @@ def expressions():
 
 
 def test_alerts_and_dashboard_name_what_is_exposed(new_world):
-    world = new_world()
-    world.send(*Stream(30, world).records(500))
-    with world.daemon() as daemon:
-        daemon.wait_ready()
-        world.wait_until_read()
+    with running(new_world, 500) as (_, daemon):
         samples = {}
         for sample in daemon.metrics():
             name, labels = re.match(r"(\w+)(?:{(.*)})?$", sample).groups()

@@ -9,7 +9,7 @@ import pytest
 
 from harness import wait_for
 from policies import KRED, with_points
-from stream import Flow, Stream
+from stream import Flow, Stream, running
 
 GOOD = "cloutd_config_last_reload_successful"
 WHEN = "cloutd_config_last_reload_success_timestamp_seconds"
@@ -85,11 +85,7 @@ def test_two_daemons_that_get_other_points_one_after_the_other(new_world):
 
 
 def test_boards_grow_and_shrink(new_world):
-    world = new_world(boards=3)
-    world.send(*Stream(64, world).records(3_000))
-    with world.daemon() as daemon:
-        daemon.wait_ready()
-        world.wait_until_read()
+    with running(new_world, 3_000, boards=3) as (world, daemon):
         world.wait_until_right()
         size = 3
         for now in (40, 0, 5, 1):
@@ -103,10 +99,7 @@ def test_boards_grow_and_shrink(new_world):
 
 
 def test_what_cannot_change_leaves_everything_as_it_was(new_world):
-    world = new_world()
-    world.send(*Stream(65, world).records(1_000))
-    with world.daemon() as daemon:
-        daemon.wait_ready()
+    with running(new_world, 1_000) as (world, daemon):
         world.wait_until_right()
         path = daemon.log_path.with_suffix(".yaml")
         right = path.read_text()
