@@ -379,10 +379,10 @@ size_t continuity_put_resume(struct partition *p, struct buf *out)
 
 void continuity_resumed(struct partition *p, enum resume resume, int64_t low_was)
 {
-        log_line(LOG_LEVEL_WARNING, "partition resumed", "topic", "%s", p->lane->shared->conf->kafka_topic,
-                 "partition", "%d", p->id, "decision", "%s", resume_name(resume), "low_was", "%" PRId64,
-                 low_was, "low", "%" PRId64, p->low, "gen", "%u", p->gen, "gaps", "%s",
-                 p->gaps[0] != '\0' ? p->gaps : "-", NULL);
+        log_event(LOG_PARTITION_RESUMED, "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
+                  p->id, "decision", "%s", resume_name(resume), "low_was", "%" PRId64, low_was, "low",
+                  "%" PRId64, p->low, "gen", "%u", p->gen, "gaps", "%s", p->gaps[0] != '\0' ? p->gaps : "-",
+                  NULL);
         tell_missing(p);
 }
 

@@ -265,6 +265,8 @@ void ctl_status_text(FILE *out, const char *before, const char *now, double seco
         (void)fprintf(out, "\nmemory     %s accounts, ",
                       whole(number, sum(now, "cloutd_accounts_resident ")));
         put_mib(out, sum(now, "cloutd_memory_bytes{kind=\"accounts\"}"));
+        (void)fputs(" of ", out);
+        put_mib(out, sum(now, "cloutd_memory_limit_bytes "));
         (void)fputs("; the process ", out);
         put_mib(out, sum(now, "process_resident_memory_bytes "));
         (void)fprintf(out, "\nredis      %s accounts written a second", RATE("cloutd_account_writes_total "));

@@ -89,17 +89,15 @@ static char *healthy_page(const struct question *question, unsigned *ret_status)
 static char *reload_page(const struct question *question, unsigned *ret_status)
 {
         const uint64_t number = reload_ask(question->http->reload);
-        struct errmsg said;
-        char *text = NULL;
-        bool good;
+        struct errmsg said = {
+                "asked for, and not over yet: Redis does not answer; the log will say how it went"};
 
-        if (!reload_wait(question->http->reload, number, RELOAD_WAIT_MS, &good, &said)) {
-                *ret_status = MHD_HTTP_ACCEPTED;
-                return strdup("asked for, and not over yet: Kafka or Redis is awaited; the log will say how "
-                              "it went");
+        switch (reload_wait(question->http->reload, number, RELOAD_WAIT_MS, &said)) {
+        case RELOAD_HOLDS: *ret_status = MHD_HTTP_OK; break;
+        case RELOAD_REFUSED: *ret_status = MHD_HTTP_CONFLICT; break;
+        default: *ret_status = MHD_HTTP_ACCEPTED;
         }
-        *ret_status = good ? MHD_HTTP_OK : MHD_HTTP_CONFLICT;
-        return asprintf(&text, "%s", said.text) < 0 ? NULL : text;
+        return strdup(said.text);
 }
 
 static char *log_level_page(const struct question *question, unsigned *ret_status)

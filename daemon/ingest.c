@@ -175,10 +175,8 @@ static bool needs_salt(struct lane *lane, const struct log_record *record)
 static void hold_for_salt(struct batch *batch, struct partition *p, const struct log_record *record)
 {
         count_batch(batch);
-        log_line(LOG_LEVEL_ERROR,
-                 "somebody wants to leave or to come back, and there is no salt: set optout_salt_file",
-                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "offset",
-                 "%" PRId64, record->offset, NULL);
+        log_event(LOG_SALT_MISSING, "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
+                  p->id, "offset", "%" PRId64, record->offset, NULL);
         /* relaxed: stands for itself */
         atomic_store_explicit(&p->lane->shared->telemetry->condition[CONDITION_SALT], false,
                               memory_order_relaxed);

@@ -15,13 +15,18 @@
 
 /* ---- callbacks of librdkafka ---- */
 
+/* Limited for each level by itself, so that chatter does not swallow an error; whoever asks for debug=... wants all. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
-        static struct log_limit limit;
+        static struct log_limit limits[LOG_LEVEL_DEBUG];
+        const enum log_level ours = (enum log_level)(level < LOG_LEVEL_ERROR ? LOG_LEVEL_ERROR : level);
 
         (void)rk;
-        log_limited(&limit, (enum log_level)(level < LOG_LEVEL_ERROR ? LOG_LEVEL_ERROR : level), text, "from",
-                    "%s", "librdkafka", "facility", "%s", facility, NULL);
+        if (ours < LOG_LEVEL_DEBUG)
+                log_limited(&limits[ours], ours, text, "from", "%s", "librdkafka", "facility", "%s", facility,
+                            NULL);
+        else
+                log_line(ours, text, "from", "%s", "librdkafka", "facility", "%s", facility, NULL);
 }
 
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
@@ -161,9 +166,9 @@ static enum cloutd_err find_topic(struct kafka *kafka, int32_t *ret_broker, stru
                         return fail(reterr, kafka->failed_code, "%s", kafka->failure.text);
                 }
                 if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-                        log_limited(&limit, LOG_LEVEL_WARNING, "cannot reach Kafka; trying again", "brokers",
-                                    "%s", kafka->conf->kafka_brokers, "why", "%s", rd_kafka_err2str(err),
-                                    NULL);
+                        log_event_limited(&limit, LOG_KAFKA_AWAITED, "brokers", "%s",
+                                          kafka->conf->kafka_brokers, "why", "%s", rd_kafka_err2str(err),
+                                          NULL);
                         (void)usleep(200000);
                         continue;
                 }
@@ -294,12 +299,9 @@ static void warn_if_redis_is_new(struct kafka *kafka)
         if (rd_kafka_committed(kafka->rk, list, 5000) == RD_KAFKA_RESP_ERR_NO_ERROR)
                 for (int i = 0; i < list->cnt; i++)
                         if (list->elems[i].offset > 0) {
-                                log_line(LOG_LEVEL_WARNING,
-                                         "Kafka knows a position of this group, Redis knows nothing of the "
-                                         "topic: it was "
-                                         "emptied, or the prefix is new.  Beginning as `start` says",
-                                         "topic", "%s", kafka->conf->kafka_topic, "partition", "%d", i,
-                                         "committed", "%" PRId64, list->elems[i].offset, NULL);
+                                log_event(LOG_REDIS_EMPTY, "topic", "%s", kafka->conf->kafka_topic,
+                                          "partition", "%d", i, "committed", "%" PRId64,
+                                          list->elems[i].offset, NULL);
                                 break;
                         }
         rd_kafka_topic_partition_list_destroy(list);
@@ -334,7 +336,7 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, int known, int n, s
                               reterr);
                 if (err != CLOUTD_EAGAIN)
                         break;
-                log_limited(&limit, LOG_LEVEL_WARNING, "waiting for Redis", "why", "%s", reterr->text, NULL);
+                log_event_limited(&limit, LOG_REDIS_AWAITED, "why", "%s", reterr->text, NULL);
                 if (kafka->should_stop())
                         break;
                 (void)usleep(200000);

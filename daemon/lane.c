@@ -462,9 +462,7 @@ static void stop_step(struct lane *lane)
         if (!saved && lane->now_us < lane->stop_deadline_us)
                 return;
         if (!saved)
-                log_line(LOG_LEVEL_WARNING,
-                         "stopping although Redis did not take everything: the rest is read again", "lane",
-                         "%u", lane->number, NULL);
+                log_event(LOG_STOP_INCOMPLETE, "lane", "%u", lane->number, NULL);
         lane->stop_answered = true;
         lane->env->answer(lane->env->ctx, &(struct answer){ANSWER_STOPPED, (int32_t)lane->number, 0});
 }

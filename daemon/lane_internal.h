@@ -477,7 +477,7 @@ void partition_claimed(struct partition *p, const struct reply *own, const struc
 void partition_reclaimed(struct partition *p, const struct reply *own, const struct reply *gone,
                          int64_t n_left);
 void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_low);
-void partition_taken(struct partition *p);
+void partition_taken(struct partition *p, const char *host, const char *pid); /* by whom, for the log */
 bool partition_counts(const struct partition *p); /* whether records are to be counted */
 bool partition_writes(const struct partition *p); /* whether its accounts may be written */
 void partition_waits(struct partition *p);        /* something new waits for a cut */

@@ -53,10 +53,9 @@ static void complain(const struct letters *letters, const struct letter *letter,
 {
         static struct log_limit limit;
 
-        log_limited(&limit, LOG_LEVEL_ERROR,
-                    "the dead-letter topic does not take a rejected event; trying again", "dead_letter_topic",
-                    "%s", letters->conf->kafka_dead_letter_topic, "partition", "%d", letter->partition,
-                    "offset", "%" PRId64, letter->offset, "why", "%s", why, NULL);
+        log_event_limited(&limit, LOG_LETTERS_REFUSED, "dead_letter_topic", "%s",
+                          letters->conf->kafka_dead_letter_topic, "partition", "%d", letter->partition,
+                          "offset", "%" PRId64, letter->offset, "why", "%s", why, NULL);
 }
 
 static rd_kafka_headers_t *make_headers(const struct letters *letters, const struct letter *letter)

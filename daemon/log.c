@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* log.c - how does a line get to stderr whole, whatever its values carry?
+/* log.c - how does a line get to stderr, or into the journal, whole, whatever its values carry?
  *
- * A line is put together on the stack and leaves by one write(2): no lock, no allocation, nothing shared but
- * the level.
+ * A line is put together on the stack and leaves by one write(2) or one datagram: no lock, no allocation, nothing shared
+ * but the level.
  *
  *   text    ts=... level=info msg="..." key=value key="a value"...           room for the end is always kept
  *                                                                 `" cut=yes\n`
@@ -21,13 +21,19 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define SECOND_US INT64_C(1000000)
 #define LAST_MS   INT64_C(253402300799999) /* 9999-12-31T23:59:59.999Z */
 #define CUT       " cut=yes\n"
-#define BODY_MAX  (LOG_LINE_MAX - strlen(CUT) - 1) /* 1: a closing quote */
+#define PREFIX    "<6>"
+#define BODY_MAX  (LOG_LINE_MAX - strlen(PREFIX) - strlen(CUT) - 1) /* 1: a closing quote */
 
 static _Atomic int log_level = LOG_LEVEL_INFO;
 
@@ -38,6 +44,21 @@ static const struct {
         {"error", LOG_LEVEL_ERROR}, {"warning", LOG_LEVEL_WARNING}, {"notice", LOG_LEVEL_NOTICE},
         {"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},
 };
+
+static const struct log_event_doc events[LOG_EVENT_COUNT] = {
+#define X(code, severity, number, text, what) \
+        [code] = {.id = (number), .message = (text), .about = (what), .level = LOG_LEVEL_##severity},
+        LOG_EVENTS(X)
+#undef X
+};
+
+bool log_event_doc(size_t event, struct log_event_doc *ret_doc)
+{
+        if (event >= LOG_EVENT_COUNT)
+                return false;
+        *ret_doc = events[event];
+        return true;
+}
 
 void log_set_level(enum log_level level)
 {
@@ -387,21 +408,65 @@ static bool value_format(struct value *value, const char *format, va_list *args)
         return true;
 }
 
-/* --- out
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- out ---- */
 
-static void line_write(const struct line *line)
+/* Set before threads start, then only read. */
+static int journal = -1; /* a datagram socket; -1: lines go to stderr */
+static struct sockaddr_un journal_at = {.sun_family = AF_UNIX};
+
+bool log_to_journal(const char *socket_path)
 {
+        const char *stream = getenv("JOURNAL_STREAM");
+        struct stat err;
+        char ours[64];
+
+        if (stream == NULL || fstat(STDERR_FILENO, &err) != 0 ||
+            strlen(socket_path) >= sizeof journal_at.sun_path)
+                return false;
+        (void)snprintf(ours, sizeof ours, "%ju:%ju", (uintmax_t)err.st_dev, (uintmax_t)err.st_ino);
+        if (strcmp(stream, ours) != 0)
+                return false; /* handed down, and stderr leads elsewhere by now */
+        strcpy(journal_at.sun_path, socket_path);
+        journal = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        return journal >= 0;
+}
+
+/* One entry, in the journal's own protocol: a field a line, which no line of ours can break.  Not connected, so that it
+ * outlives a restart of the journal; and never waited for. */
+static bool journal_send(const struct line *line, enum log_level level, const char *id)
+{
+        char fields[128];
+        const int len =
+                snprintf(fields, sizeof fields, "PRIORITY=%d\nSYSLOG_IDENTIFIER=cloutd\n%s%s%s", (int)level,
+                         id != NULL ? "MESSAGE_ID=" : "", id != NULL ? id : "", id != NULL ? "\n" : "");
+        struct iovec parts[] = {{.iov_base = (char[]){"MESSAGE="}, .iov_len = strlen("MESSAGE=")},
+                                {.iov_base = (char *)line->text, .iov_len = line->len},
+                                {.iov_base = fields, .iov_len = (size_t)len}};
+        const struct msghdr message = {.msg_name = &journal_at,
+                                       .msg_namelen = sizeof journal_at,
+                                       .msg_iov = parts,
+                                       .msg_iovlen = sizeof parts / sizeof *parts};
+
+        return sendmsg(journal, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+static void line_write(const struct line *line, enum log_level level)
+{
+        const char prefix[] = {'<', (char)('0' + (int)level), '>'};
+        struct iovec parts[] = {{.iov_base = (char *)prefix, .iov_len = sizeof prefix},
+                                {.iov_base = (char *)line->text, .iov_len = line->len}};
+        const int first = isatty(STDERR_FILENO) ? 1 : 0; /* a terminal is not told the priority */
         ssize_t n;
 
         do
-                n = write(STDERR_FILENO, line->text, line->len);
+                n = writev(STDERR_FILENO, parts + first, 2 - first);
         while (n < 0 && errno == EINTR);
         /* Any other failure is dropped: where the log cannot be written there is nowhere to say so. */
 }
 
-static void line_log(enum log_level level, const char *message, uint64_t suppressed, va_list *args)
+/* @id NULL: it is none of log_events.h. */
+static void line_log(enum log_level level, const char *id, const char *message, uint64_t suppressed,
+                     va_list *args)
 {
         const int errno_before = errno;
         struct line line;
@@ -411,11 +476,6 @@ static void line_log(enum log_level level, const char *message, uint64_t suppres
 
         line.len = 0;
         line.cut = false;
-        if (!isatty(STDERR_FILENO)) {
-                const char prefix[] = {'<', (char)('0' + (int)level), '>', '\0'};
-
-                put_text(&line, prefix);
-        }
         log_time(clock_wall_ms(), text);
         put_text(&line, "ts=");
         put_text(&line, text);
@@ -437,8 +497,27 @@ static void line_log(enum log_level level, const char *message, uint64_t suppres
         } else {
                 line.text[line.len++] = '\n';
         }
-        line_write(&line);
+        if (journal < 0 || !journal_send(&line, level, id))
+                line_write(&line, level);
         errno = errno_before;
+}
+
+/* Whether a complaint that may repeat is said now, and how many before it were not. */
+static bool limit_passes(struct log_limit *limit, uint64_t *ret_suppressed)
+{
+        const mono_us_t now = clock_mono_us();
+        /* relaxed, all of them: whoever moves next_us forward writes the line; a count that comes too late
+         * for this line is in the next one. */
+        int64_t next = atomic_load_explicit(&limit->next_us, memory_order_relaxed);
+
+        if (now < next ||
+            !atomic_compare_exchange_strong_explicit(&limit->next_us, &next, now + SECOND_US,
+                                                     memory_order_relaxed, memory_order_relaxed)) {
+                atomic_fetch_add_explicit(&limit->suppressed, 1, memory_order_relaxed);
+                return false;
+        }
+        *ret_suppressed = atomic_exchange_explicit(&limit->suppressed, 0, memory_order_relaxed);
+        return true;
 }
 
 void log_line(enum log_level level, const char *message, ...)
@@ -448,30 +527,41 @@ void log_line(enum log_level level, const char *message, ...)
         if (level > log_get_level())
                 return;
         va_start(args, message);
-        line_log(level, message, 0, &args);
+        line_log(level, NULL, message, 0, &args);
         va_end(args);
 }
 
 void log_limited(struct log_limit *limit, enum log_level level, const char *message, ...)
 {
-        mono_us_t now;
-        int64_t next;
+        uint64_t suppressed;
         va_list args;
 
-        if (level > log_get_level())
+        if (level > log_get_level() || !limit_passes(limit, &suppressed))
                 return;
-        now = clock_mono_us();
-        /* relaxed, all of them: whoever moves next_us forward writes the line; a count that comes too late
-         * for this line is in the next one. */
-        next = atomic_load_explicit(&limit->next_us, memory_order_relaxed);
-        if (now < next ||
-            !atomic_compare_exchange_strong_explicit(&limit->next_us, &next, now + SECOND_US,
-                                                     memory_order_relaxed, memory_order_relaxed)) {
-                atomic_fetch_add_explicit(&limit->suppressed, 1, memory_order_relaxed);
-                return;
-        }
         va_start(args, message);
-        line_log(level, message, atomic_exchange_explicit(&limit->suppressed, 0, memory_order_relaxed),
-                 &args);
+        line_log(level, NULL, message, suppressed, &args);
+        va_end(args);
+}
+
+void log_event(enum log_event event, ...)
+{
+        va_list args;
+
+        if (events[event].level > log_get_level())
+                return;
+        va_start(args, event);
+        line_log(events[event].level, events[event].id, events[event].message, 0, &args);
+        va_end(args);
+}
+
+void log_event_limited(struct log_limit *limit, enum log_event event, ...)
+{
+        uint64_t suppressed;
+        va_list args;
+
+        if (events[event].level > log_get_level() || !limit_passes(limit, &suppressed))
+                return;
+        va_start(args, event);
+        line_log(events[event].level, events[event].id, events[event].message, suppressed, &args);
         va_end(args);
 }

@@ -24,6 +24,8 @@ const char *malloc_conf = MALLOC_CONF;
 
 const char *argp_program_version = "cloutd " CLOUTD_VERSION;
 
+#define JOURNAL_SOCKET "/run/systemd/journal/socket"
+
 static volatile sig_atomic_t stop_asked, reload_asked;
 
 struct options {
@@ -95,32 +97,34 @@ static void on_round(struct kafka *kafka)
         notify_alive(&systemd, clock_wall_ms(), clock_mono_us());
 }
 
-/* While Kafka or Redis is awaited there is no round. */
+/* While Kafka or Redis is awaited. */
 static bool should_stop_waiting(void)
 {
-        notify_alive(&systemd, clock_wall_ms(), clock_mono_us());
+        on_round(NULL);
         return should_stop();
 }
 
 static int complain(enum cloutd_err err, const struct errmsg *errmsg)
 {
-        log_line(LOG_LEVEL_ERROR, errmsg->text, NULL);
+        log_event(LOG_FAILED, "why", "%s", errmsg->text, "exit_status", "%d", cloutd_err_exit_status(err),
+                  NULL);
         return cloutd_err_exit_status(err);
 }
 
 /* The books: every line that was consumed is one of these. */
 static void log_books(const struct telemetry *telemetry)
 {
-        log_line(LOG_LEVEL_INFO, "stopped", "messages", "%" PRIu64, telemetry_sum(telemetry, LANE_MESSAGES),
-                 "scored", "%" PRIu64, telemetry_sum(telemetry, LANE_SCORED), "unscored", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_UNSCORED), "self", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_SELF), "late", "%" PRIu64, telemetry_sum(telemetry, LANE_LATE),
-                 "opted_out", "%" PRIu64, telemetry_sum(telemetry, LANE_OPTED_OUT), "control", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_CONTROL), "rejected", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_REJECTED), "replayed", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_REPLAYED), "account_writes", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_WRITES), "evictions", "%" PRIu64,
-                 telemetry_sum(telemetry, LANE_EVICTIONS), NULL);
+        log_event(LOG_STOPPED, "messages", "%" PRIu64, telemetry_sum(telemetry, LANE_MESSAGES), "scored",
+                  "%" PRIu64, telemetry_sum(telemetry, LANE_SCORED), "unscored", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_UNSCORED), "self", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_SELF), "late", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_LATE), "opted_out", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_OPTED_OUT), "control", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_CONTROL), "rejected", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_REJECTED), "replayed", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_REPLAYED), "account_writes", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_WRITES), "evictions", "%" PRIu64,
+                  telemetry_sum(telemetry, LANE_EVICTIONS), NULL);
 }
 
 static int run(const struct options *options, const struct conf *conf, const struct policy *policy)
@@ -141,9 +145,9 @@ static int run(const struct options *options, const struct conf *conf, const str
                 return complain(err, &(struct errmsg){"out of memory"});
         }
         telemetry->started_ms = clock_wall_ms();
-        log_line(LOG_LEVEL_INFO, "starting", "version", "%s", CLOUTD_VERSION, "config", "%s", options->config,
-                 "topic", "%s", conf->kafka_topic, "group", "%s", conf->kafka_group, "policy", "%s",
-                 policy->name, "policy_version", "%s", policy->version, "lanes", "%d", conf->lanes, NULL);
+        log_event(LOG_STARTING, "version", "%s", CLOUTD_VERSION, "config", "%s", options->config, "topic",
+                  "%s", conf->kafka_topic, "group", "%s", conf->kafka_group, "policy", "%s", policy->name,
+                  "policy_version", "%s", policy->version, "lanes", "%d", conf->lanes, NULL);
         err = http_open(telemetry, &http, &errmsg);
         if (err == CLOUTD_OK)
                 err = http_open_admin(telemetry, reload, &admin, &errmsg);
@@ -207,11 +211,14 @@ int main(int argc, char **argv)
         err = conf_load(options.config, &conf, &errmsg);
         if (err == CLOUTD_OK)
                 err = policy_load(conf->policy_path, conf, &policy, &errmsg);
-        if (err != CLOUTD_OK) {
-                (void)fprintf(stderr, "%s\n", errmsg.text); /* as a compiler would: FILE:LINE:COLUMN: ... */
+        (void)log_to_journal(JOURNAL_SOCKET);
+        if (options.check_config) {
+                if (err != CLOUTD_OK)
+                        (void)fprintf(stderr, "%s\n",
+                                      errmsg.text); /* as a compiler would: FILE:LINE:COLUMN: ... */
                 status = cloutd_err_exit_status(err);
-        } else if (options.check_config) {
-                status = 0;
+        } else if (err != CLOUTD_OK) {
+                status = complain(err, &errmsg);
         } else {
                 (void)sigaction(SIGTERM, &noted, NULL);
                 (void)sigaction(SIGINT, &noted, NULL);

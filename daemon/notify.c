@@ -21,6 +21,7 @@
 #define SECOND_US    INT64_C(1000000)
 #define ALIVE_EVERY  SECOND_US
 #define STATUS_EVERY (5 * SECOND_US)
+#define NOT_READY_US (5 * SECOND_US)
 
 static void say(const char *state)
 {
@@ -52,7 +53,8 @@ void notify_stopping(void)
 
 void notify_init(struct notify *notify, const struct telemetry *telemetry, mono_us_t now_us)
 {
-        *notify = (struct notify){.telemetry = telemetry, .was_alive = true};
+        *notify = (struct notify){
+                .telemetry = telemetry, .was_alive = true, .said_us = now_us, .agreed_us = now_us};
         for (size_t i = 0; i < telemetry->n_lanes; i++)
                 notify->lanes[i].since_us = now_us;
 }
@@ -120,16 +122,36 @@ static void say_alive(struct notify *notify, bool ready, mono_us_t now_us)
         if (alive) {
                 say("WATCHDOG=1");
         } else if (notify->was_alive && stuck >= 0) {
-                log_line(LOG_LEVEL_ERROR,
-                         "a lane writes nothing of what it has counted; systemd is not told to wait", "lane",
-                         "%d", stuck, NULL);
+                log_event(LOG_LANE_STUCK, "lane", "%d", stuck, "why", "%s",
+                          "it writes nothing of what it has counted", NULL);
         } else if (notify->was_alive && why != NULL) {
                 why[strcspn(why, "\n")] = '\0';
-                log_line(LOG_LEVEL_ERROR, "a lane stands still; systemd is not told to wait", "why", "%s",
-                         why, NULL);
+                log_event(LOG_LANE_STUCK, "why", "%s", why, NULL);
         }
         notify->was_alive = alive;
         free(why);
+}
+
+/* What /readyz says, where it changes: the first reason, and how many more there are.  A rebalance is over before it is
+ * worth a line. */
+static void log_ready(struct notify *notify, bool ready, const char *reasons, mono_us_t now_us)
+{
+        size_t more = 0;
+
+        if (ready == notify->said_ready)
+                notify->agreed_us = now_us;
+        if (ready == notify->said_ready || (!ready && now_us - notify->agreed_us < NOT_READY_US))
+                return;
+        if (ready) {
+                log_event(LOG_READY, "after_s", "%" PRId64, (now_us - notify->said_us) / SECOND_US, NULL);
+        } else {
+                for (const char *end = strchr(reasons, '\n'); end != NULL && end[1] != '\0'; more++)
+                        end = strchr(end + 1, '\n');
+                log_event(LOG_NOT_READY, "why", "%.*s", (int)strcspn(reasons, "\n"), reasons, "more_reasons",
+                          "%zu", more, NULL);
+        }
+        notify->said_ready = ready;
+        notify->said_us = notify->agreed_us = now_us;
 }
 
 /* ---- how it goes ---- */
@@ -182,6 +204,8 @@ void notify_alive(struct notify *notify, wall_ms_t now_ms, mono_us_t now_us)
         notify->alive_us = now_us;
         reasons = telemetry_ready(notify->telemetry, now_us, &ready);
         say_alive(notify, ready, now_us);
+        if (reasons != NULL)
+                log_ready(notify, ready, reasons, now_us);
         if (reasons != NULL && (notify->status_us == 0 || now_us - notify->status_us >= STATUS_EVERY))
                 say_status(notify, ready, reasons, now_ms, now_us);
         free(reasons);

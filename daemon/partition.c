@@ -181,12 +181,11 @@ void partition_stop(struct partition *p, enum stop_cause cause)
 
         if (!of_log)
                 p->stopped = (struct stopped){cause, p->next, 0, 0};
-        log_line(LOG_LEVEL_ERROR, "partition stopped: an operator must decide", "topic", "%s",
-                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "reason", "%s",
-                 stop_cause_text(cause), "next", "%" PRId64, p->next, "low", "%" PRId64, p->low, "log_begin",
-                 "%" PRId64, of_log ? p->stopped.begin : -1, "log_end", "%" PRId64,
-                 of_log ? p->stopped.end : -1, "lost", "%" PRId64,
-                 cause == STOP_GAP ? p->stopped.begin - p->next : 0, NULL);
+        log_event(LOG_PARTITION_STOPPED, "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
+                  p->id, "reason", "%s", stop_cause_text(cause), "next", "%" PRId64, p->next, "low",
+                  "%" PRId64, p->low, "log_begin", "%" PRId64, of_log ? p->stopped.begin : -1, "log_end",
+                  "%" PRId64, of_log ? p->stopped.end : -1, "lost", "%" PRId64,
+                  cause == STOP_GAP ? p->stopped.begin - p->next : 0, NULL);
         if (p->phase != PARTITION_STOPPED)
                 partition_move(p, PARTITION_STOPPED, WHY_STOPPED);
         atomic_store_explicit(&p->telemetry->stopped_reason, stop_cause_text(cause), memory_order_relaxed);
@@ -461,27 +460,22 @@ void partition_went_back(struct partition *p, int64_t seen_epoch, int64_t seen_l
         if (seen_low > p->next && RULE(LOW_AT_MOST_R)) {
                 /* To before our claim, but whoever had it then got further than we have: memory has nothing that
                  * Redis lacks.  To keep it would mean to set `low` back behind positions that `gone` has dropped. */
-                log_line(LOG_LEVEL_WARNING, "Redis went back in time, to more than was read here", "topic",
-                         "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_is",
-                         "%" PRId64, seen_low, "next", "%" PRId64, p->next, NULL);
+                log_event(LOG_REDIS_WENT_BACK, "topic", "%s", p->lane->shared->conf->kafka_topic, "partition",
+                          "%d", p->id, "low_is", "%" PRId64, seen_low, "next", "%" PRId64, p->next, "then",
+                          "%s", "what was read here is dropped: Redis has more", NULL);
                 partition_forget(p);
                 p->epoch = 0;
                 p->retry_us = p->lane->now_us;
                 partition_move(p, PARTITION_UNCLAIMED, WHY_WENT_BACK);
                 return;
         }
-        log_line(LOG_LEVEL_WARNING,
-                 "Redis went back in time; its accounts are written again and the log is read again", "topic",
-                 "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low_was", "%" PRId64,
-                 p->low, "low_is", "%" PRId64, seen_low >= 0 ? seen_low : p->first, "next", "%" PRId64,
-                 p->next, NULL);
+        log_event(LOG_REDIS_WENT_BACK, "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
+                  p->id, "low_was", "%" PRId64, p->low, "low_is", "%" PRId64,
+                  seen_low >= 0 ? seen_low : p->first, "next", "%" PRId64, p->next, "then", "%s",
+                  "accounts in memory are written again, the log is read again", NULL);
         if (seen_low < 0 && p->gen > 1)
-                log_line(LOG_LEVEL_ERROR,
-                         "Redis went back to before this log: what it lost of earlier ones nobody has any "
-                         "more, but "
-                         "for accounts in memory",
-                         "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "gen",
-                         "%u", p->gen, "first", "%" PRId64, p->first, NULL);
+                log_event(LOG_REDIS_LOST_HISTORY, "topic", "%s", p->lane->shared->conf->kafka_topic,
+                          "partition", "%d", p->id, "gen", "%u", p->gen, "first", "%" PRId64, p->first, NULL);
         p->seen_epoch = seen_epoch;
         p->seen_low = seen_low;
         if (p->phase != PARTITION_WENTBACK) /* else once more, before it was claimed again */
@@ -540,7 +534,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
                  "accounts_rewritten", "%zu", table_count(p->table), NULL);
 }
 
-void partition_taken(struct partition *p)
+void partition_taken(struct partition *p, const char *host, const char *pid)
 {
         const bool revoked = p->phase == PARTITION_REVOKED;
         const int64_t low = p->low, next = p->next;
@@ -569,13 +563,10 @@ void partition_taken(struct partition *p)
                 wait_us = TAKEN_WAIT_MAX_US;
         p->retry_us = p->lane->now_us + wait_us;
         p->taken_in_a_row++;
-        log_line(p->taken_in_a_row > TAKEN_COMPLAIN ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-                 p->taken_in_a_row > TAKEN_COMPLAIN
-                         ? "partition taken by another owner again and again: do two groups share a prefix?"
-                         : "partition taken by another owner",
-                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low",
-                 "%" PRId64, low, "next", "%" PRId64, next, "claim_again_ms", "%" PRId64, wait_us / 1000,
-                 NULL);
+        log_event(p->taken_in_a_row > TAKEN_COMPLAIN ? LOG_PARTITION_CONTESTED : LOG_PARTITION_TAKEN, "topic",
+                  "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "low", "%" PRId64, low,
+                  "next", "%" PRId64, next, "host", "%s", host, "pid", "%s", pid, "claim_again_ms",
+                  "%" PRId64, wait_us / 1000, NULL);
         partition_move(p, PARTITION_TAKEN, WHY_TAKEN);
 }
 

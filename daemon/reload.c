@@ -27,13 +27,15 @@ struct reload {
         struct telemetry *telemetry;
         struct settings begun_with;
         struct settings *now;   /* what the daemon works by; NULL: begun_with */
-        struct settings *next;  /* given to the lanes; NULL: no reload is under way */
+        struct settings *next;  /* read and good; NULL: no reload is under way */
+        bool given;             /* next, to the lanes */
+        bool started;           /* there are lanes: what is awaited from now on does not take long */
         uint64_t number;        /* of the one under way, or the last */
         _Atomic uint64_t asked; /* the last number that was given out */
         pthread_mutex_t mutex;  /* for what follows: who waits, and the control thread */
         pthread_cond_t over;
-        uint64_t done; /* number of the last one that is over */
-        bool good;
+        uint64_t done; /* number of the last one of which more is known than that it is under way */
+        enum reload_outcome outcome;
         struct errmsg said;
 };
 
@@ -112,10 +114,10 @@ uint64_t reload_ask(struct reload *reload)
         return atomic_fetch_add_explicit(&reload->asked, 1, memory_order_relaxed) + 1;
 }
 
-bool reload_wait(struct reload *reload, uint64_t number, int ms, bool *ret_good, struct errmsg *ret_said)
+enum reload_outcome reload_wait(struct reload *reload, uint64_t number, int ms, struct errmsg *ret_said)
 {
+        enum reload_outcome outcome = RELOAD_UNDER_WAY;
         struct timespec end;
-        bool over;
 
         (void)clock_gettime(CLOCK_MONOTONIC, &end);
         end.tv_sec += ms / 1000;
@@ -128,20 +130,20 @@ bool reload_wait(struct reload *reload, uint64_t number, int ms, bool *ret_good,
         while (reload->done < number &&
                pthread_cond_timedwait(&reload->over, &reload->mutex, &end) != ETIMEDOUT)
                 ;
-        over = reload->done >= number;
-        if (over) {
-                *ret_good = reload->good;
+        if (reload->done >= number) {
+                outcome = reload->outcome;
                 *ret_said = reload->said;
         }
         (void)pthread_mutex_unlock(&reload->mutex);
-        return over;
+        return outcome;
 }
 
-static void answer(struct reload *reload, uint64_t number, bool good, const struct errmsg *said)
+static void answer(struct reload *reload, uint64_t number, enum reload_outcome outcome,
+                   const struct errmsg *said)
 {
         (void)pthread_mutex_lock(&reload->mutex);
         reload->done = number;
-        reload->good = good;
+        reload->outcome = outcome;
         reload->said = *said;
         (void)pthread_cond_broadcast(&reload->over);
         (void)pthread_mutex_unlock(&reload->mutex);
@@ -149,32 +151,36 @@ static void answer(struct reload *reload, uint64_t number, bool good, const stru
 
 void reload_stop(struct reload *reload)
 {
-        answer(reload, UINT64_MAX, false, &(struct errmsg){"the daemon stops"});
+        answer(reload, UINT64_MAX, RELOAD_REFUSED, &(struct errmsg){"the daemon stops"});
 }
 
 static void finish(struct reload *reload, bool good, const struct errmsg *said)
 {
         if (good)
-                log_line(LOG_LEVEL_NOTICE, "reloaded", "changed", "%s", said->text, "policy", "%s",
-                         running(reload)->policy->name, "policy_version", "%s",
-                         running(reload)->policy->version, NULL);
+                log_event(LOG_RELOADED, "changed", "%s", said->text, "policy", "%s",
+                          running(reload)->policy->name, "policy_version", "%s",
+                          running(reload)->policy->version, NULL);
         else
-                log_line(LOG_LEVEL_ERROR, "not reloaded, everything stays as it was", "why", "%s", said->text,
-                         NULL);
+                log_event(LOG_NOT_RELOADED, "why", "%s", said->text, NULL);
         telemetry_reloaded(reload->telemetry, good, clock_wall_ms());
         notify_ready();
-        answer(reload, reload->number, good, said);
+        answer(reload, reload->number, good ? RELOAD_HOLDS : RELOAD_REFUSED, said);
 }
 
-static void begin(struct reload *reload, struct kafka *kafka)
+static void begin(struct reload *reload, bool awaited)
 {
+        static const struct errmsg waits = {
+                "checked and good; it holds once Kafka and Redis are there, which are awaited"};
         struct errmsg why = {""};
 
         notify_reloading();
-        if (settings_load(running(reload), &reload->next, &why) == CLOUTD_OK)
-                kafka_settings(kafka, reload->next);
-        else
+        if (settings_load(running(reload), &reload->next, &why) != CLOUTD_OK) {
                 finish(reload, false, &why);
+        } else if (awaited) {
+                log_line(LOG_LEVEL_NOTICE, "a reload waits", "why", "%s", waits.text, NULL);
+                notify_ready();
+                answer(reload, reload->number, RELOAD_WAITS, &waits);
+        }
 }
 
 /* Every lane works by the next ones. */
@@ -188,12 +194,16 @@ static void end(struct reload *reload)
 
         reload->now = reload->next;
         reload->next = NULL;
+        reload->given = false;
         conf_changes(before->conf, reload->now->conf, keys, sizeof keys);
         (void)snprintf(said.text, sizeof said.text, "%s%s%s", keys, rescored && *keys != '\0' ? ", " : "",
                        rescored        ? "all accounts are scored anew"
                        : *keys == '\0' ? "nothing"
                                        : "");
         log_set_level(reload->now->conf->log_level);
+        /* relaxed: stands for itself */
+        atomic_store_explicit(&reload->telemetry->memory_limit_bytes, reload->now->conf->memory_limit_bytes,
+                              memory_order_relaxed);
         /* without memory for it, /metrics names the old one */
         (void)telemetry_set_policy(reload->telemetry, reload->now->policy->version,
                                    reload->now->policy->name);
@@ -206,10 +216,17 @@ void reload_step(struct reload *reload, struct kafka *kafka)
         /* relaxed: see reload_ask() */
         const uint64_t asked = atomic_load_explicit(&reload->asked, memory_order_relaxed);
 
-        if (reload->next != NULL && kafka_settled(kafka))
+        if (kafka == NULL && reload->started)
+                return;
+        reload->started = kafka != NULL;
+        if (reload->given && kafka_settled(kafka))
                 end(reload);
         if (reload->next == NULL && asked > reload->number) {
                 reload->number = asked;
-                begin(reload, kafka);
+                begin(reload, kafka == NULL);
+        }
+        if (reload->next != NULL && !reload->given && kafka != NULL) {
+                kafka_settings(kafka, reload->next);
+                reload->given = true;
         }
 }

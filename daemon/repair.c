@@ -63,9 +63,9 @@ bool repair_begin(struct partition *p, uint32_t number, bool foreign)
                 p->repair_until = p->next;
         p->next = p->first;
         p->seek_wanted = true;
-        log_line(LOG_LEVEL_WARNING, "a damaged account is rebuilt from the log", "topic", "%s",
-                 p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "from", "%" PRId64, p->first,
-                 "to", "%" PRId64, p->repair_until, "accounts", "%zu", numbers_count(&p->repairing), NULL);
+        log_event(LOG_ACCOUNT_DAMAGED, "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
+                  p->id, "from", "%" PRId64, p->first, "to", "%" PRId64, p->repair_until, "accounts", "%zu",
+                  numbers_count(&p->repairing), NULL);
         return true;
 }
 
@@ -106,8 +106,8 @@ bool reply_is_wrongtype(const struct reply *reply)
  * not passed what is lost with it.  Looked at again from time to time, by claiming. */
 void repair_hold(struct partition *p, enum stop_cause cause, const char *key, const char *redis)
 {
-        log_line(LOG_LEVEL_ERROR, "a key in Redis holds what we did not write", "key", "%s", key, "redis",
-                 "%s", redis, "first", "%" PRId64, p->first, "gen", "%u", p->gen, NULL);
+        log_event(LOG_FOREIGN_KEY, "key", "%s", key, "redis", "%s", redis, "first", "%" PRId64, p->first,
+                  "gen", "%u", p->gen, NULL);
         lane_count(p->lane->telemetry, LANE_FOREIGN, 1);
         partition_stop(p, cause);
         partition_forget(p);

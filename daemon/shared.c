@@ -36,13 +36,10 @@ void shared_found(struct partition *p, uint32_t number, const char *how_static)
         char buf[RECORD_TAIL];
 
         if (become_shared(p->lane))
-                log_line(LOG_LEVEL_WARNING,
-                         "an account is fed from several partitions; scores are added up in Redis from now "
-                         "on, "
-                         "which costs it more (keyed: false says so from the start)",
-                         "account", "%.*s", (int)record->id_len, record_id(p->table, record, buf), "topic",
-                         "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "source", "%u",
-                         p->source, "seen_by", "%s", how_static, NULL);
+                log_event(LOG_SHARED, "account", "%.*s", (int)record->id_len,
+                          record_id(p->table, record, buf), "topic", "%s", p->lane->shared->conf->kafka_topic,
+                          "partition", "%d", p->id, "source", "%u", p->source, "seen_by", "%s", how_static,
+                          NULL);
 }
 
 bool shared_with_others(const struct partition *p, const struct reply *hash)

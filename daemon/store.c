@@ -617,8 +617,8 @@ static void lost(struct lane *lane)
         lane->link_was_up = false;
         lane->mode = MODE_UNKNOWN;
         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
-        log_limited(&limit, LOG_LEVEL_WARNING, "connection to Redis lost", "lane", "%u", lane->number, "why",
-                    "%s", lane->link->error, NULL);
+        log_event_limited(&limit, LOG_REDIS_LOST, "lane", "%u", lane->number, "why", "%s", lane->link->error,
+                          NULL);
         if (pipeline->under_way) {
                 pipeline->under_way = false;
                 if (pipeline->has_exec && !pipeline->exec_judged)
@@ -661,9 +661,8 @@ static bool connected(struct lane *lane)
                 if (lane->connect_tries > 0) {
                         static struct log_limit limit;
 
-                        log_limited(&limit, LOG_LEVEL_WARNING,
-                                    "no connection to Redis that may be used; trying again", "lane", "%u",
-                                    lane->number, "why", "%s", link->error, NULL);
+                        log_event_limited(&limit, LOG_REDIS_UNUSABLE, "lane", "%u", lane->number, "why", "%s",
+                                          link->error, NULL);
                 }
                 lane->connect_us =
                         lane->now_us +

@@ -59,6 +59,7 @@ struct telemetry *telemetry_new(const struct conf *conf, size_t n_lanes, size_t 
                 WRITE(p->missing_to, -1);
         }
         WRITE(telemetry->reload_good, true);
+        WRITE(telemetry->memory_limit_bytes, conf->memory_limit_bytes);
         for (int c = 0; c < CONDITION_COUNT; c++)
                 WRITE(telemetry->condition[c], c != CONDITION_JOINED && c != CONDITION_KAFKA);
         return telemetry;

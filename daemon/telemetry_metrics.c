@@ -258,6 +258,11 @@ static void memory_samples(const struct scrape *scrape, const struct family *fam
                         sample(scrape, family, "kind", rows[i].kind, rows[i].bytes);
 }
 
+static void memory_limit_sample(const struct scrape *scrape, const struct family *family)
+{
+        sample(scrape, family, NULL, NULL, READ(scrape->telemetry->memory_limit_bytes));
+}
+
 static void policy_sample(const struct scrape *scrape, const struct family *family)
 {
         const struct telemetry_policy *policy = telemetry_policy(scrape->telemetry);
@@ -414,6 +419,8 @@ static const struct family families[] = {
         LANE_FAMILY("cloutd_account_edges_fired_total", LANE_FIRED),
         FAMILY("cloutd_memory_bytes", "gauge", "kind",
                "memory for accounts, and what the allocator says of the whole", memory_samples),
+        FAMILY("cloutd_memory_limit_bytes", "gauge", "",
+               "what memory for accounts is kept below: memory_limit", memory_limit_sample),
         FAMILY("cloutd_policy_info", "gauge", "version, name", "the policy that scores are computed with",
                policy_sample),
         FAMILY("cloutd_config_last_reload_successful", "gauge", "",

@@ -171,6 +171,8 @@ static void json_stores(FILE *out, const struct telemetry *telemetry)
                       telemetry_accounts_resident(telemetry));
         json_known(out, "accounts", memory.accounts);
         (void)fputs(", ", out);
+        json_known(out, "limit", READ(telemetry->memory_limit_bytes));
+        (void)fputs(", ", out);
         json_known(out, "allocator_allocated", memory.allocated);
         (void)fputs(", ", out);
         json_known(out, "allocator_active", memory.active);

@@ -389,9 +389,9 @@ void exec_judge(struct lane *lane, const struct reply *reply)
                 return;
         }
         lane_count(lane->telemetry, LANE_REDIS_ERRORS, 1);
-        log_limited(&limit, LOG_LEVEL_ERROR, "Redis refused a transaction; it is tried again", "redis", "%s",
-                    reply_is_error(reply) ? reply->str : "an unexpected reply", "because", "%s",
-                    pipeline->first_error[0] != '\0' ? pipeline->first_error : "-", NULL);
+        log_event_limited(&limit, LOG_REDIS_REFUSED, "redis", "%s",
+                          reply_is_error(reply) ? reply->str : "an unexpected reply", "because", "%s",
+                          pipeline->first_error[0] != '\0' ? pipeline->first_error : "-", NULL);
         exec_undone(lane, !reply_is_error(reply), reply_is_error(reply) ? reply->str : "an unexpected reply");
         lane->backoff_us = lane->now_us + BACKOFF_US;
         if (strncmp(pipeline->first_error, "READONLY", 8) == 0) {
@@ -414,12 +414,8 @@ static void judge_unclaimed(struct partition *p, const struct reply *f)
                 p->claim_judged = true;
                 return;
         }
-        log_line(LOG_LEVEL_ERROR,
-                 "Redis holds counts of another layout (types, tiers, windows or max_clock_skew were "
-                 "changed): rebuild "
-                 "under another prefix, then switch readers",
-                 "key", "%s", p->own_key, "theirs", "%s", reply_is_string(f) ? f->str : "?", "ours", "%s",
-                 ours, NULL);
+        log_event(LOG_LAYOUT, "key", "%s", p->own_key, "theirs", "%s", reply_is_string(f) ? f->str : "?",
+                  "ours", "%s", ours, NULL);
         partition_stop(p, STOP_LAYOUT);
         p->lane->env->answer(p->lane->env->ctx, &(struct answer){ANSWER_REFUSED, p->id, 0});
 }
@@ -440,7 +436,7 @@ static enum verdict verdict_of(const struct partition *p, const struct reply *to
 static void went_back(struct partition *p, int64_t epoch, int64_t low)
 {
         if (p->phase == PARTITION_REVOKED)
-                partition_taken(p); /* dropping the memory is right too */
+                partition_taken(p, "?", "?"); /* dropping the memory is right too */
         else
                 partition_went_back(p, epoch, low);
 }
@@ -479,10 +475,8 @@ void own_judge(struct partition *p, const struct reply *reply)
         case VERDICT_TAKEN: {
                 const struct reply *host = reply->element[5], *pid = reply->element[6];
 
-                log_line(LOG_LEVEL_NOTICE, "another owner", "partition", "%d", p->id, "host", "%s",
-                         reply_is_string(host) ? host->str : "?", "pid", "%s",
-                         reply_is_string(pid) ? pid->str : "?", NULL);
-                partition_taken(p);
+                partition_taken(p, reply_is_string(host) ? host->str : "?",
+                                reply_is_string(pid) ? pid->str : "?");
                 break;
         }
         case VERDICT_CURRENT:

@@ -3,13 +3,16 @@
  *
  *   <6>ts=2026-01-31T12:00:00.123Z level=info msg="partition claimed" topic=interactions partition=3 low=812
  *
- * The "<N>" in front (sd-daemon(3)) is the journal's priority; it is left out when stderr is a terminal.
+ * The "<N>" in front (sd-daemon(3)) is the journal's priority; it is left out when stderr is a terminal.  Where stderr is
+ * the journal itself, lines go there as entries with fields instead, which can carry the id of what people alert on.
  * Values with spaces, quotes or control bytes are quoted and escaped, so that what an event carries cannot
  * forge a line. Secrets never get here: callers do not pass them. */
 #ifndef CLOUTD_LOG_H
 #define CLOUTD_LOG_H
 
+#include "cloutd/log_events.h"
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* syslog's numbers */
@@ -51,6 +54,21 @@ struct log_limit {
 };
 void log_limited(struct log_limit *limit, enum log_level level, const char *message, ...)
         __attribute__((sentinel));
+
+/* The same for one of log_events.h, whose level and message are fixed: log_event(LOG_RELOADED, "changed", "%s", keys, NULL). */
+void log_event(enum log_event event, ...) __attribute__((sentinel));
+void log_event_limited(struct log_limit *limit, enum log_event event, ...) __attribute__((sentinel));
+
+/* The row of an event for a manual; false after the last. */
+struct log_event_doc {
+        const char *id, *message, *about;
+        enum log_level level;
+};
+bool log_event_doc(size_t event, struct log_event_doc *ret_doc);
+
+/* From now on lines go to the journal that listens at @socket_path, if it is what stderr leads to (JOURNAL_STREAM, see
+ * systemd.exec(5)); false: it is not.  One that it does not take still goes to stderr.  Before threads start. */
+bool log_to_journal(const char *socket_path);
 
 /* "2026-01-31T12:00:00.123Z": a time since the epoch as all our texts show it, from 1970 to 9999 (nearest end
  * beyond). Takes no lock and reads no time zone. */

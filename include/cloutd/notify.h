@@ -24,6 +24,9 @@ struct notify {
         uint64_t lines;      /* consumed until then */
         char status[NOTIFY_STATUS_SIZE];
         bool was_alive;
+        bool said_ready;     /* in the log */
+        mono_us_t said_us;   /* when it was said */
+        mono_us_t agreed_us; /* when it was last true */
         struct notify_lane {
                 uint64_t moved;
                 mono_us_t since_us;
@@ -37,7 +40,7 @@ void notify_ready(void);     /* also when a reload is over, whether it was good 
 void notify_reloading(void); /* followed by notify_ready() */
 void notify_stopping(void);
 
-/* To be called often; says something once a second at most:
+/* To be called often; says something once a second at most, and logs when the daemon becomes ready or is no more:
  *
  *   WATCHDOG=1  unless a lane does not go round its loop, or a lane writes nothing of what it has counted although
  *               /readyz has nothing to complain of.  While Kafka or Redis is awaited there is nothing wrong with us.

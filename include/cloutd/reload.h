@@ -23,14 +23,21 @@ struct reload *reload_free(struct reload *reload); /* takes NULL; returns NULL; 
 /* Ask for one; returns its number.  Any thread, and signal handlers. */
 uint64_t reload_ask(struct reload *reload);
 
-/* How reload number @number went: true, and the answer, once it is over.  @ret_said has what changed, or why nothing
- * did.  Any thread; waits @ms at the most. */
-bool reload_wait(struct reload *reload, uint64_t number, int ms, bool *ret_good, struct errmsg *ret_said);
+enum reload_outcome {
+        RELOAD_UNDER_WAY,
+        RELOAD_WAITS,  /* checked and good; it holds once Kafka and Redis, which are awaited, are there */
+        RELOAD_HOLDS,  /* what changed is in @ret_said */
+        RELOAD_REFUSED /* why is in @ret_said; nothing changed */
+};
+
+/* How reload number @number goes or went.  Any thread; waits for more than "under way", @ms at the most. */
+enum reload_outcome reload_wait(struct reload *reload, uint64_t number, int ms, struct errmsg *ret_said);
 
 /* No round comes any more: whoever waits is told so. */
 void reload_stop(struct reload *reload);
 
-/* The control thread, in each round: begins what was asked for, ends it when the lanes have followed. */
+/* The control thread, in each round: begins what was asked for, ends it when the lanes have followed.  @kafka NULL: Kafka or
+ * Redis is awaited, which before the first round may take long. */
 void reload_step(struct reload *reload, struct kafka *kafka);
 
 #endif

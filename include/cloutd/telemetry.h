@@ -149,6 +149,7 @@ struct telemetry {
         _Atomic int64_t last_commit_ms; /* 0: never */
         _Atomic bool reload_good;       /* the last reload, or the start, was */
         _Atomic int64_t reload_good_ms; /* when it was last; 0: not yet */
+        _Atomic int64_t memory_limit_bytes;
 };
 
 /* Owns: arrays for @n_lanes and @n_partitions, zeroed but for what is unknown (-1) and the conditions (see

@@ -3,7 +3,8 @@
 # probe.sh - inside the booted system, as a unit: does the installed package do what an operator expects of it?
 #
 # Prints "ok - WHAT" or "FAILED - WHAT" for each check into /probe/out, then powers the machine off.  Whatever a check
-# needs is done here too: a Redis with a password, a broker (clout-gen's), events whose scores awk adds up.
+# needs is done here too: a Redis with a password, events whose scores awk adds up.  The broker runs outside, in this
+# network; /probe/brokers has its address.
 cd /probe || exit 1
 exec >out 2>&1
 trap 'journalctl -b --no-pager >journal; touch finished; systemctl --no-block poweroff' EXIT
@@ -32,13 +33,15 @@ show() { systemctl show --value -p "$1" "cloutd@$2"; }
 says() { [[ $(show "$1" "$2") == $3 ]]; }
 http() { curl -fsS -m 5 "http://127.0.0.1:$1"; }
 metric() { http "$1/metrics" | grep -qx -- "$2"; }
+# alerted INSTANCE PRIORITY ID PATTERN: an entry with this message id, of this priority or a higher one?
+alerted() { journalctl -b --no-pager -u "cloutd@$1" -p "$2" -o cat "MESSAGE_ID=$3" | grep -qE -- "$4"; }
 in_journal() { journalctl -b --no-pager -u "cloutd@$1" | grep -qE -- "$2"; }
 
 # ---- events, and what they are worth by policies/kred.yaml ----
 
 follow=1 # so many points
 
-produce() { clout-gen -b "$broker" --topic interactions --replay "$1" "${@:2}" 2>/dev/null; }
+produce() { clout-gen -b "$broker" --topic live --replay "$1" "${@:2}" 2>/dev/null; }
 
 # "ACCOUNT POINTS" of the files $@, sorted.
 worth() {
@@ -83,20 +86,21 @@ check "the shipped configuration is valid" cloutd --config /etc/cloutd/main.yaml
 # ---- one edit, one command ----
 
 redis-cli config set requirepass s3cret >/dev/null
-systemd-run -q --unit broker clout-gen --embedded-broker --topic interactions --partitions 4 --broker-file /run/broker.addr
-until_true 20 test -s /run/broker.addr
-broker=$(cat /run/broker.addr)
+broker=$(cat brokers)
 for n in 1 2 3; do
     clout-gen --stdout --seed $n --events 5000 --accounts 500 --self 2% >events$n 2>/dev/null
 done
-sed -i "s/brokers: 127.0.0.1:9092/brokers: $broker/" /etc/cloutd/main.yaml
+sed -i "s/brokers: 127.0.0.1:9092/brokers: $broker/; s/topic: interactions/topic: live/" /etc/cloutd/main.yaml
 printf s3cret >/etc/cloutd/credentials/redis-password
+printf n0-body-kn0ws-this >/etc/cloutd/credentials/optout-salt
 check "systemctl enable --now cloutd@main" systemctl -q enable --now cloutd@main
 check "it is active, and said so itself" says "ActiveState" main active
 check "ready within 30 s, with the password that is a credential" until_true 30 http 9464/readyz
 check "systemd rates it 1.5 or better" systemd-analyze security --no-pager --threshold=15 cloutd@main.service
 produce events1
-check "every score is right" all_right clout: events1
+check "every score is right, from a real Kafka in a real Redis" all_right clout: events1
+check "the journal says so, under the id that people alert on" \
+    until_true 10 alerted main notice ffc58b74753d4c8b8fb93445d5bb202a ' msg=ready '
 check "systemctl status has rate, lag and accounts" \
     until_true 15 says StatusText main "*events/s, lag * messages (* s), * accounts in memory"
 check "cloutctl finds it all in /etc/cloutd/main.yaml" cloutctl top
@@ -161,6 +165,8 @@ check "a start with a bad file fails" fails systemctl -q start cloutd@bad
 sleep 3
 check "  by exit status 78, and is not tried again" \
     test "$(show ExecMainStatus bad) $(show NRestarts bad) $(show ActiveState bad)" = "78 0 failed"
+check "  an error in the journal names file and line" \
+    until_true 10 alerted bad err e58d80e036b04c02b5298c64d3af5861 'bad.yaml:[0-9]+:[0-9]+: lanes'
 
 # ---- killed while events flow ----
 
@@ -175,7 +181,8 @@ check "  and no score is wrong" all_right clout: events1 events2
 
 # ---- the lane that stood still ----
 
-check "a lane that stands still is said in the journal" until_true 60 in_journal second 'a lane stands still.*lane 1'
+check "a lane that stands still is said in the journal" until_true 60 in_journal second 'a lane gets nothing done.*lane 1'
+check "  as an error, under its id" alerted second err 7f4a6e603530450fb27dcc13ef7b0cec 'lane 1'
 check "  and silences the watchdog, which starts the daemon again" until_true 30 says NRestarts second 2
 wait $freezing
 until_true 40 http 9465/readyz
@@ -202,4 +209,5 @@ check "  and lag needs no daemon" cloutctl lag
 check "dpkg --remove stops what runs" dpkg --remove cloutd
 check "  and takes the programs" test ! -e /usr/sbin/cloutd -a ! -e /lib/systemd/system/cloutd@.service
 check "  but not the configuration" test -e /etc/cloutd/main.yaml
+check "no secret is in the journal" fails grep -E 's3cret|n0-body-kn0ws' <(journalctl -b --no-pager -o export)
 check "nothing crashed" test "$(journalctl -b --no-pager | grep -cE 'segfault|Segmentation|status=11/SEGV')" = 0

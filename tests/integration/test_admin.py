@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -41,7 +42,7 @@ def test_status_says_how_the_daemon_is(new_world, socket_path):
         assert code == 0, text
         version = world.redis.client.get("t:policy").decode()
         for word in ("cloutd ", "ready      yes", "events a second", "lag        0 messages, 0 ms", "latency", "accounts",
-                     "MiB", f"kred {version}, read 20"):
+                     "MiB of 4,096 MiB", f"kred {version}, read 20"):
             assert word in text, text
         code, text = ctl(daemon, "--json", "status")
         assert code == 0
@@ -96,6 +97,83 @@ def test_a_reload_while_redis_is_silent_ends_when_it_answers(new_world, socket_p
         wait_for(lambda: "msg=reloaded" in daemon.log(), what="it is over")
         world.wait_until_read()
         world.wait_until_right()
+
+
+def test_a_reload_while_the_start_waits_is_checked_at_once_and_holds_later(new_world, socket_path):
+    world = new_world(admin_socket=str(socket_path))
+    world.send(*Stream(73, world).records(200))
+    world.redis.kill()
+    with world.daemon() as daemon:
+        wait_for(lambda: 'msg="waiting for Redis"' in daemon.log(), what="it waits")
+        (world.folder / "policy.yaml").write_text("name: kred\nrules: []\n")
+        code, text = ctl(daemon, "reload")
+        assert code == 78
+        assert "policy.yaml:2:8: rules: must not be empty" in text
+        world.set_policy(with_points(KRED, [1, 2, 3, 4, 5, 6, 7]))
+        code, text = ctl(daemon, "reload")
+        assert code == 75
+        assert "checked and good; it holds once Kafka and Redis are there" in text
+        assert "msg=reloaded" not in daemon.log()
+        world.redis.start()
+        wait_for(lambda: "msg=reloaded" in daemon.log(), what="it holds")
+        world.wait_until_read()
+        world.wait_until_right()
+
+
+# Of each command: what stands behind it, and what its JSON has at least.
+SPEAKS = {
+    "top": ([], {"window", "accounts"}),
+    "get": (["u5"], {"account", "score", "windows"}),
+    "explain": (["u5"], {"account", "windows", "equal"}),
+    "policy": (["show"], {"name", "rules", "cells"}),
+    "lag": ([], {"topic", "complete", "partitions"}),
+    "status": ([], {"version", "ready", "partitions", "memory"}),
+    "reload": ([], {"changed"}),
+    "log-level": (["info"], {"log_level"}),
+    "resume": (["0", "--new-log"], None),  # test_log.py has one that has something to decide
+}
+
+
+def test_every_command_speaks_json(new_world, socket_path):
+    usage = subprocess.run([BUILD / "cloutctl", "--help"], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"cloutctl \[OPTION\.\.\.\] ([\w-]+)", usage)) == SPEAKS.keys()
+    with running(new_world, 500, admin_socket=str(socket_path)) as (_, daemon):
+        for command, (words, keys) in SPEAKS.items():
+            if keys is None:
+                continue
+            code, text = ctl(daemon, "--json", command, *words)
+            assert (code, text.count("\n")) == (0, 1), text
+            assert json.loads(text).keys() >= keys, text
+            code, text = ctl(daemon, command, *words)
+            assert code == 0
+            assert text.strip() and not text.startswith("{"), text
+
+
+def test_each_way_to_fail_has_its_exit_status(new_world, socket_path):
+    """And one sentence on stderr alone, with --json as well."""
+    with running(new_world, 100, admin_socket=str(socket_path)) as (world, daemon):
+        path = daemon.log_path.with_suffix(".yaml")
+        right = path.read_text()
+        for status, words, spoilt in (
+            (1, ["get", "nobody"], right),
+            (1, ["explain", "nobody"], right),
+            (64, ["no-such-command"], right),
+            (64, ["resume", "0", "--new-log"], right),  # it has not stopped
+            (69, ["top"], right.replace("prefix:", "username: nobody, password_file: salt, prefix:")),
+            (75, ["lag"], right.replace(world.kafka.brokers, "127.0.0.1:1")),
+            (75, ["top"], right.replace("redis.sock", "no.sock")),
+            (75, ["status"], right.replace("admin.sock", "no.sock")),
+            (75, ["reload"], right.replace("admin.sock", "no.sock")),
+            (75, ["log-level", "info"], right.replace("admin.sock", "no.sock")),
+            (78, ["top"], right + "lanes: many\n"),
+            (78, ["status"], "not: ours\n"),
+            (78, ["reload"], right + "lanes: 3\n"),
+        ):
+            assert spoilt != right or status in (1, 64)
+            path.write_text(spoilt)
+            for more in ([], ["--json"]):
+                assert ctl(daemon, *words, *more)[0] == status, (words, more, ctl(daemon, *words, *more))
+        path.write_text(right)
 
 
 def test_log_level_changes_until_the_next_reload(new_world, socket_path):

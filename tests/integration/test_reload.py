@@ -142,7 +142,9 @@ def test_limits_and_log_level_change_in_place(new_world):
         change(daemon, "error", "info")
         change(daemon, "1GiB", "1MiB")
         change(daemon, "100ms", "1ms")
+        assert daemon.metrics()["cloutd_memory_limit_bytes"] == 2**30
         assert 'changed="flush_interval, memory_limit, log_level"' in reload(daemon)
+        assert daemon.metrics()["cloutd_memory_limit_bytes"] == 2**20
         world.send(*Stream(67, world, accounts=20_000).records(20_000))
         world.wait_until_read()
         world.wait_until_right()

@@ -25,7 +25,7 @@ packages_of() {
     check) echo clang libclang-rt-dev clang-tidy clang-format shellcheck python3-hiredis systemd ;;
     # What makes a Debian package of it; what boots a system that has the package.
     package) echo debhelper dpkg-dev fakeroot lintian scdoc ;;
-    boot) echo mmdebstrap systemd-container ;;
+    boot) echo mmdebstrap systemd-container iproute2 util-linux ;;
     # The rivals that the benches compare with, and what counts instructions.
     bench) echo libcjson-dev libsimdjson-dev g++ valgrind ;;
     test) echo libcriterion-dev libjansson-dev redis-tools kcat util-linux python3 python3-pytest python3-pytest-xdist python3-redis \

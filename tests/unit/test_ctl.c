@@ -774,6 +774,7 @@ Test(ctl, an_address_is_written_as_in_the_configuration)
         "cloutd_redis_rollbacks_total 1\ncloutd_accounts_resident 1234567\n"                          \
         "cloutd_account_writes_total " written "\n"                                                   \
         "cloutd_memory_bytes{kind=\"accounts\"} 104857600\nprocess_resident_memory_bytes 209715200\n" \
+        "cloutd_memory_limit_bytes 4294967296\n"                                                      \
         "cloutd_policy_info{version=\"0123456789abcdef\",name=\"k\"} 1\n"                             \
         "cloutd_config_last_reload_successful 1\n"                                                    \
         "cloutd_config_last_reload_success_timestamp_seconds 1718007200\n"                            \
@@ -791,7 +792,7 @@ Test(ctl, status_is_one_screen_of_what_happened_between_two_looks)
                      "lag        1,234 messages, 7 s; edges 500 ms\n"
                      "latency    from Kafka's timestamp to Redis: half within 20 ms, 99 % within 100 ms\n"
                      "           from arrival to Redis: half within -, 99 % within -\n"
-                     "memory     1,234,567 accounts, 100 MiB; the process 200 MiB\n"
+                     "memory     1,234,567 accounts, 100 MiB of 4,096 MiB; the process 200 MiB\n"
                      "redis      50 accounts written a second, 0 commands; since the start 2 errors, 1 times "
                      "back in time\n"
                      "policy     k 0123456789abcdef, read 2024-06-10 08:13:20 UTC\n"));

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #ifdef CLOUTD_HAVE_JEMALLOC
 #include <jemalloc/jemalloc.h>
@@ -405,4 +407,118 @@ Test(log, times_are_those_of_the_calendar)
                 log_time(rows[i].at_ms, text);
                 cr_expect(eq(str, text, (char *)rows[i].want), "%s", rows[i].why);
         }
+}
+
+/* ---- the journal ---- */
+
+static char journal_path[64];
+
+/* A socket as the journal's, and stderr as the stream that systemd says leads there (unless @stale). */
+static int begin_journal(bool stale)
+{
+        struct sockaddr_un at = {.sun_family = AF_UNIX};
+        const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        struct stat st;
+        char stream[64];
+
+        (void)snprintf(journal_path, sizeof journal_path, "/tmp/cloutd-test-log.%d.sock", (int)getpid());
+        (void)unlink(journal_path);
+        (void)snprintf(at.sun_path, sizeof at.sun_path, "%s", journal_path);
+        cr_assert(eq(int, bind(fd, (struct sockaddr *)&at, sizeof at), 0));
+        cr_assert(eq(int, fstat(STDERR_FILENO, &st), 0));
+        (void)snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino + stale);
+        cr_assert(eq(int, setenv("JOURNAL_STREAM", stream, 1), 0));
+        cr_expect(eq(int, log_to_journal(journal_path), !stale));
+        return fd;
+}
+
+/* The entry that came, from behind its time on; "": none. */
+static char *entry(int fd)
+{
+        static char text[2 * LOG_LINE_MAX];
+        const ssize_t n = recv(fd, text, sizeof text - 1, 0);
+        char *level;
+
+        text[n < 0 ? 0 : n] = '\0';
+        cr_expect(n < 0 || strncmp(text, "MESSAGE=ts=", 11) == 0, "%s", text);
+        level = strstr(text, " level=");
+        return level != NULL ? level : text;
+}
+
+Test(log, under_the_journal_a_line_is_an_entry_with_priority_and_the_id_of_its_event)
+{
+        const int fd = begin_journal(false);
+        static struct log_limit limit;
+
+        log_line(LOG_LEVEL_WARNING, "m", "k", "%s", "x\nPRIORITY=0", NULL);
+        cr_expect(eq(str, entry(fd),
+                     " level=warning msg=m k=\"x\\nPRIORITY=0\"\nPRIORITY=4\n"
+                     "SYSLOG_IDENTIFIER=cloutd\n"));
+        log_event(LOG_RELOADED, "changed", "%s", "lanes", NULL);
+        cr_expect(eq(str, entry(fd),
+                     " level=notice msg=reloaded changed=lanes\nPRIORITY=5\n"
+                     "SYSLOG_IDENTIFIER=cloutd\nMESSAGE_ID=531c00694f3349c5ae4802a680f30eb4\n"));
+        for (int i = 0; i < 3; i++)
+                log_event_limited(&limit, LOG_REDIS_LOST, "lane", "%d", i, NULL);
+        cr_expect(eq(str, entry(fd),
+                     " level=warning msg=\"connection to Redis lost\" lane=0\nPRIORITY=4\n"
+                     "SYSLOG_IDENTIFIER=cloutd\nMESSAGE_ID=54fe8eff13a748038f0c3bc859e94bc1\n"));
+        cr_expect(eq(str, entry(fd), ""), "once a second");
+        log_set_level(LOG_LEVEL_WARNING);
+        log_event(LOG_RELOADED, NULL);
+        cr_expect(eq(str, entry(fd), ""), "above the level");
+        cr_expect(eq(str, (char *)written(), ""), "and nothing goes to stderr besides");
+        (void)unlink(journal_path);
+}
+
+Test(log, what_the_journal_does_not_take_goes_to_stderr)
+{
+        (void)close(begin_journal(false));
+        log_event(LOG_READY, NULL);
+        cr_expect(eq(str, rest_of_line(), " level=notice msg=ready"));
+        (void)unlink(journal_path);
+}
+
+Test(log, a_stream_that_stderr_does_not_lead_to_is_not_ours)
+{
+        const int fd = begin_journal(true);
+
+        log_event(LOG_READY, NULL);
+        cr_expect(eq(str, entry(fd), ""));
+        cr_expect(eq(str, rest_of_line(), " level=notice msg=ready"));
+        (void)unlink(journal_path);
+}
+
+Test(log, the_manual_has_the_row_of_every_event_and_no_other)
+{
+        static char manual[1 << 16], want[1 << 15];
+        FILE *file = fopen(PROJECT_SOURCE_DIR "/docs/logs.md", "r");
+        struct log_event_doc doc;
+        char *begin;
+        size_t len = 0;
+
+        for (size_t i = 0; log_event_doc(i, &doc); i++) {
+                len += (size_t)snprintf(want + len, sizeof want - len, "| `%s` | %s | %s | %s |\n", doc.id,
+                                        log_level_name(doc.level), doc.message, doc.about);
+                cr_expect(eq(sz, strspn(doc.id, "0123456789abcdef"), 32));
+                cr_expect(eq(sz, strlen(doc.id), 32));
+        }
+        len += (size_t)snprintf(want + len, sizeof want - len, "\n");
+        cr_assert(file != NULL);
+        (void)!fread(manual, 1, sizeof manual - 1, file);
+        cr_assert(fclose(file) == 0);
+        begin = strstr(manual, "|---|---|---|---|\n");
+        cr_assert(begin != NULL);
+        begin += strlen("|---|---|---|---|\n");
+        if (strncmp(begin, want, len) != 0) /* to be pasted */
+                cr_assert(false, "docs/logs.md should have the table\n%s", want);
+}
+
+Test(log, no_two_events_have_one_id)
+{
+        struct log_event_doc one, other;
+
+        for (size_t i = 0; log_event_doc(i, &one); i++)
+                for (size_t j = 0; j < i && log_event_doc(j, &other); j++)
+                        cr_expect(ne(str, (char *)one.id, (char *)other.id));
 }

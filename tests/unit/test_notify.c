@@ -261,3 +261,43 @@ Test(notify, many_reasons_are_cut)
         cr_expect(lt(sz, 500, strlen(notify.status)));
         cr_expect(ne(ptr, strstr(heard(), "STATUS=not ready: partition 0: stopped"), NULL));
 }
+
+/* What was logged since the last call, from msg= on; "" for nothing. */
+static char *logged(void)
+{
+        const char *text = written();
+        const char *msg = strstr(text, "msg=");
+
+        return (char *)(msg != NULL ? msg : text);
+}
+
+Test(notify, the_log_says_when_the_daemon_becomes_ready_and_when_it_is_no_more)
+{
+        mono_us_t now_us = BEGIN_US;
+
+        telemetry->condition[CONDITION_KAFKA] = false;
+        alive_at(now_us += 10 * SECOND);
+        cr_expect(eq(str, logged(), ""), "at a start nobody expects otherwise");
+        telemetry->condition[CONDITION_KAFKA] = true;
+        alive_at(now_us += 2 * SECOND);
+        cr_expect(eq(str, logged(), "msg=ready after_s=12\n"));
+
+        telemetry->condition[CONDITION_TOPIC] = false;
+        telemetry->condition[CONDITION_SALT] = false;
+        for (int i = 0; i < 4; i++)
+                alive_at(now_us += SECOND);
+        telemetry->condition[CONDITION_TOPIC] = telemetry->condition[CONDITION_SALT] = true;
+        alive_at(now_us += SECOND);
+        cr_expect(eq(str, logged(), ""), "so short, it is a rebalance");
+
+        telemetry->condition[CONDITION_TOPIC] = telemetry->condition[CONDITION_SALT] = false;
+        for (int i = 0; i < 20; i++)
+                alive_at(now_us += SECOND);
+        cr_expect(eq(str, logged(),
+                     "msg=\"not ready any more\" why=\"Kafka says that there is no such topic any more: see "
+                     "kafka.topic\" more_reasons=1\n"),
+                  "once");
+        telemetry->condition[CONDITION_TOPIC] = telemetry->condition[CONDITION_SALT] = true;
+        alive_at(now_us += SECOND);
+        cr_expect(eq(str, logged(), "msg=ready after_s=16\n"));
+}

@@ -22,6 +22,7 @@
 static const struct conf conf = {
         .windows = {{.name = "24h"}, {.name = "30d"}},
         .n_windows = 2,
+        .memory_limit_bytes = INT64_C(4) << 30,
 };
 static struct telemetry *telemetry;
 
@@ -257,6 +258,7 @@ Test(telemetry, figures_of_the_whole_daemon_are_added_up_or_the_worst)
                 {"cloutd_rebalances_total", "3", ""},
                 {"cloutd_accounts_resident", "30", "both lanes"},
                 {"cloutd_memory_bytes{kind=\"accounts\"}", "3000", "both lanes"},
+                {"cloutd_memory_limit_bytes", "4294967296", "as configured"},
                 {"cloutd_partitions{phase=\"owned\"}", "2", ""},
                 {"cloutd_partitions{phase=\"stopped\"}", "1", ""},
                 {"cloutd_partitions{phase=\"taken\"}", "0", "a phase without partitions is still a series"},
@@ -614,6 +616,7 @@ Test(telemetry, status_says_it_all_as_json)
                 {"partitions.3", "absent"},
                 {"accounts_resident", "10"},
                 {"memory.accounts", "4096"},
+                {"memory.limit", "4294967296"},
                 {"redis", "{\"commands\":5,\"errors\":1,\"rollbacks\":2,\"fenced\":4}"},
                 {"boards_rebuilding", "[\"24h\",\"all\"]"},
         };
