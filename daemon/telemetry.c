@@ -10,6 +10,7 @@
 #include "telemetry_internal.h"
 #include <assert.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef CLOUTD_HAVE_JEMALLOC
@@ -21,6 +22,9 @@ const char *const telemetry_counter_names[LANE_COUNTER_COUNT] = {
         LANE_COUNTERS(X)
 #undef X
 };
+
+static_assert(offsetof(struct lane_telemetry, counter) % 64 == 0 && RESULTS * sizeof(uint64_t) <= 64,
+              "whatever an event is, it is counted in one cache line");
 
 /* ---- the memory ---- */
 

@@ -61,6 +61,19 @@ def test_alerts_and_dashboard_name_what_is_exposed(new_world):
     assert asked >= 30
 
 
+def test_latency_is_measured_from_the_record_and_from_its_arrival(new_world):
+    """The records of a Stream bear times of years ago, but arrive now."""
+    with running(new_world, 500) as (_, daemon):
+        metrics = daemon.metrics()
+        name = "cloutd_event_to_redis_seconds"
+        n = metrics[f'{name}_count{{since="arrival"}}']
+        assert n > 0
+        assert metrics[f'{name}_count{{since="record"}}'] == n
+        assert metrics[f'{name}_bucket{{since="arrival",le="1000"}}'] == n
+        assert metrics[f'{name}_bucket{{since="record",le="1000"}}'] == 0
+        assert metrics[f'{name}_sum{{since="record"}}'] > n * 365 * 86400
+
+
 def test_the_alerts_fire_when_they_should():
     promtool = shutil.which("promtool")
     require(promtool, "promtool is not installed")

@@ -767,3 +767,42 @@ Test(telemetry, samples_have_the_labels_of_their_row)
         cr_expect(lt(sz, 50, n_samples));
         free(metrics);
 }
+
+Test(telemetry, what_others_rely_on_is_there_by_name_type_and_labels)
+{
+        static const struct telemetry_family_doc rows[] = {
+                {"cloutd_events_total", "counter", "result", NULL},
+                {"cloutd_events_replayed_total", "counter", "", NULL},
+                {"cloutd_bytes_total", "counter", "", NULL},
+                {"cloutd_lag_messages", "gauge", "partition", NULL},
+                {"cloutd_lag_seconds", "gauge", "partition", NULL},
+                {"cloutd_event_to_redis_seconds", "histogram", "since", NULL},
+                {"cloutd_edge_lag_seconds", "gauge", "", NULL},
+                {"cloutd_board_rebuilding", "gauge", "window", NULL},
+                {"cloutd_redis_commands_total", "counter", "", NULL},
+                {"cloutd_redis_flush_accounts", "histogram", "", NULL},
+                {"cloutd_redis_errors_total", "counter", "", NULL},
+                {"cloutd_redis_rollbacks_total", "counter", "", NULL},
+                {"cloutd_fenced_total", "counter", "", NULL},
+                {"cloutd_rebalances_total", "counter", "", NULL},
+                {"cloutd_accounts_resident", "gauge", "", NULL},
+                {"cloutd_memory_bytes", "gauge", "kind", NULL},
+                {"cloutd_policy_info", "gauge", "version, name", NULL},
+                {"cloutd_build_info", "gauge", "version", NULL},
+                {"process_cpu_seconds_total", "counter", "", NULL},
+                {"process_resident_memory_bytes", "gauge", "", NULL},
+                {"process_start_time_seconds", "gauge", "", NULL},
+                {"process_open_fds", "gauge", "", NULL},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct telemetry_family_doc doc = {.name = ""};
+
+                for (size_t row = 0; telemetry_family_doc(row, &doc) && strcmp(doc.name, rows[i].name) != 0;
+                     row++)
+                        ;
+                cr_expect(eq(str, (char *)doc.name, (char *)rows[i].name));
+                cr_expect(eq(str, (char *)doc.type, (char *)rows[i].type), "%s", rows[i].name);
+                cr_expect(eq(str, (char *)doc.labels, (char *)rows[i].labels), "%s", rows[i].name);
+        }
+}
