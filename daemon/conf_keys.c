@@ -44,7 +44,7 @@ const char *const conf_kind_texts[] = {
 #define NO_FIELD    0, 0
 
 /* A row a key: the lines below are the whole schema. */
-static const struct conf_key conf_keys[] = {
+const struct conf_key conf_keys[] = {
         {"kafka", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "Where the events come from."},
         {"kafka.brokers", KIND_STRING, REQUIRED, RESTART, 1, 4096, NULL, FIELD(kafka_brokers),
          "Brokers to begin with, host:port separated by commas; the others are learnt from them."},

@@ -87,7 +87,6 @@ int main(void)
         struct telemetry *telemetry;
         struct reload *reload;
         struct errmsg said = {""};
-        bool good = false;
 
         CHECK(mkdtemp(folder) != NULL);
         (void)snprintf(conf_path, sizeof conf_path, "%s/c.yaml", folder);
@@ -113,15 +112,21 @@ int main(void)
                 CHECK(pthread_create(&lane->thread, NULL, lane_run, lane) == 0);
         }
         for (int number = 2; number <= RELOADS; number++) {
+                enum reload_outcome outcome;
                 uint64_t asked;
 
                 write_files(number);
                 asked = reload_ask(reload);
-                while (!reload_wait(reload, asked, 0, &good, &said)) {
+                reload_step(reload,
+                            NULL); /* Kafka is awaited: at first for so long that the answer is "later" */
+                CHECK(reload_wait(reload, asked, 0, &said) ==
+                      (number == 2 ? RELOAD_WAITS : RELOAD_UNDER_WAY));
+                do {
                         reload_step(reload, &kafka);
                         take_answers(&kafka);
-                }
-                CHECK(good);
+                        outcome = reload_wait(reload, asked, 0, &said);
+                } while (outcome == RELOAD_UNDER_WAY || outcome == RELOAD_WAITS);
+                CHECK(outcome == RELOAD_HOLDS);
         }
         for (int i = 0; i < LANES; i++) {
                 struct kafka_lane *lane = &kafka.lanes[i];
