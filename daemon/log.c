@@ -426,7 +426,7 @@ bool log_to_journal(const char *socket_path)
         (void)snprintf(ours, sizeof ours, "%ju:%ju", (uintmax_t)err.st_dev, (uintmax_t)err.st_ino);
         if (strcmp(stream, ours) != 0)
                 return false; /* handed down, and stderr leads elsewhere by now */
-        strcpy(journal_at.sun_path, socket_path);
+        memcpy(journal_at.sun_path, socket_path, strlen(socket_path) + 1);
         journal = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         return journal >= 0;
 }

@@ -136,7 +136,7 @@ SPEAKS = {
 
 def test_every_command_speaks_json(new_world, socket_path):
     usage = subprocess.run([BUILD / "cloutctl", "--help"], capture_output=True, text=True, check=True).stdout
-    assert set(re.findall(r"cloutctl \[OPTION\.\.\.\] ([\w-]+)", usage)) == SPEAKS.keys()
+    assert set(re.findall(r"cloutctl \[OPTION\.\.\.\]\s+([\w-]+)", usage)) == SPEAKS.keys()
     with running(new_world, 500, admin_socket=str(socket_path)) as (_, daemon):
         for command, (words, keys) in SPEAKS.items():
             if keys is None:

@@ -302,6 +302,6 @@ Test(notify, the_log_says_when_the_daemon_becomes_ready_and_when_it_is_no_more)
                      "kafka.topic\" more_reasons=1\n"),
                   "once");
         telemetry->condition[CONDITION_TOPIC] = telemetry->condition[CONDITION_SALT] = true;
-        alive_at(now_us += SECOND);
+        alive_at(now_us + SECOND);
         cr_expect(eq(str, logged(), "msg=ready after_s=16\n"));
 }
