@@ -194,16 +194,16 @@ static int64_t newest_beside(const struct newest *newest, const struct scoring_r
                            ring_bucket_start(newest->ring, newest->place, newest->bucket));
 }
 
-/* NO_BUCKET: the ring has none. */
-static int64_t newest_get(struct bit_reader *in, struct newest *newest, const struct scoring_ring *ring)
+/* False: the ring has none.  Else it is newest->bucket: any number, where a history is being checked. */
+static bool newest_get(struct bit_reader *in, struct newest *newest, const struct scoring_ring *ring)
 {
         int64_t bucket;
 
         bits_fill(in);
         if (bits_take(in, 1) == 0)
-                return NO_BUCKET;
+                return false;
         if (newest->ring != NULL) {
-                /* unsigned: a history that is being checked may say anything */
+                /* unsigned, since it may be any */
                 bucket =
                         (int64_t)((uint64_t)newest_beside(newest, ring) + (uint64_t)unzigzag(number_get(in)));
         } else {
@@ -212,12 +212,9 @@ static int64_t newest_get(struct bit_reader *in, struct newest *newest, const st
                 bits_fill(in);
                 bucket = n != 0 ? (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1)) : 0;
         }
-        /* Said, but never written: one that there cannot be, which run_check() refuses. */
-        if (bucket == NO_BUCKET)
-                bucket = 0;
         newest->ring = ring;
         newest->bucket = bucket;
-        return bucket;
+        return true;
 }
 
 static void newest_put(struct bit_writer *out, struct newest *newest, const struct scoring_ring *ring,
@@ -264,11 +261,10 @@ static void run_next(struct run *run, const struct cells *cells)
 static struct run run_begin(struct bit_reader *in, const struct cells *cells, struct newest *newest,
                             const struct scoring_ring *ring)
 {
-        const int64_t bucket = newest_get(in, newest, ring);
         struct run run = {.in = in, .spot = {.bucket = NO_BUCKET}};
 
-        if (bucket != NO_BUCKET) {
-                run.spot = spot_before(bucket);
+        if (newest_get(in, newest, ring)) {
+                run.spot = spot_before(newest->bucket);
                 run_next(&run, cells);
         }
         return run;
@@ -521,11 +517,12 @@ static int64_t bucket_max(const struct scoring_ring *ring)
 static bool run_check(struct bit_reader *in, const struct cells *cells, struct newest *newest,
                       const struct scoring_ring *ring, bool last)
 {
-        const int64_t bucket = newest_get(in, newest, ring);
+        int64_t bucket;
         struct spot spot;
 
-        if (bucket == NO_BUCKET)
+        if (!newest_get(in, newest, ring))
                 return true;
+        bucket = newest->bucket;
         if (bucket < 1 || bucket > bucket_max(ring) || cells->n == 0)
                 return false;
         spot = spot_before(bucket);
