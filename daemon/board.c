@@ -197,8 +197,7 @@ void board_read_own(struct partition *p, const struct reply *own)
         boards_name(own != NULL ? reply_field(own, "boards") : NULL, p->boards);
         p->floors_unsaved = p->floors_sent = 0;
         p->pol_unsaved = false;
-        p->visit = 0;
-        p->visit_all = false;
+        p->visit = VISIT_NOBODY;
         p->rescore = p->rewrite = false;
         if (own != NULL) {
                 const struct reply *pol = reply_field(own, "pol");
@@ -224,7 +223,7 @@ void boards_resized(struct lane *lane)
         lane->boards_us = lane->now_us; /* the ranks are others */
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 close_floors(p);
-                p->visit = 1;
+                board_visit(p, VISIT_MEMBERS);
                 /* relaxed: stands for itself; with a size it is looked at in a moment */
                 atomic_store_explicit(&p->telemetry->boards_rebuilding, 0, memory_order_relaxed);
         }
@@ -327,7 +326,7 @@ void board_place_reply(struct partition *p, uint32_t index, const struct reply *
                 rank--;
         *place = rank >= 0 ? view->rank[rank] : (struct floor){.set = true, .points = place->points + 1};
         p->floors_unsaved |= 1u << index / 2;
-        p->visit = 1;
+        board_visit(p, VISIT_MEMBERS);
 }
 
 /* Behind a board that is deleted in the same EXEC, so who reads the new text writes to the new board. */
@@ -447,10 +446,11 @@ void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const
         memcpy(rank->member, reply->element[0]->str, rank->member_len);
 }
 
-void board_visit_all(struct partition *p)
+void board_visit(struct partition *p, enum visit whom)
 {
-        p->visit = 1;
-        p->visit_all = true;
+        p->visit_next = 1;
+        if (p->visit < whom)
+                p->visit = whom;
 }
 
 static void apply_rules(struct partition *p, size_t w)
@@ -468,7 +468,7 @@ static void apply_rules(struct partition *p, size_t w)
                         *sweep = *floor;
                 floor->set = false;
                 p->floors_unsaved |= 1u << w;
-                board_visit_all(p);
+                board_visit(p, VISIT_ALL);
                 sweep_forget(p); /* one that runs looks only at who was above */
                 return;
         }
@@ -476,7 +476,7 @@ static void apply_rules(struct partition *p, size_t w)
                 *floor = *kth4;
                 if (RULE(BOARD_FLOOR_STORED))
                         p->floors_unsaved |= 1u << w;
-                p->visit = 1;
+                board_visit(p, VISIT_MEMBERS);
         }
         if ((!sweep->set || !RULE(BOARD_ONE_SWEEP)) && floor->set &&
             (!kth2->set || floor_cmp(kth2, floor) < 0)) {
@@ -488,7 +488,7 @@ static void apply_rules(struct partition *p, size_t w)
                         *sweep = *floor;
                 *floor = (struct floor){.set = points >= 1, .points = points};
                 p->floors_unsaved |= 1u << w;
-                board_visit_all(p);
+                board_visit(p, VISIT_ALL);
         }
 }
 
@@ -506,19 +506,18 @@ static void visit_residents(struct partition *p)
 {
         const uint32_t end = table_end(p->table);
 
-        for (uint32_t n = 0; p->visit != 0 && n < VISIT_RECORDS; n++, p->visit++) {
+        for (uint32_t n = 0; p->visit != VISIT_NOBODY && n < VISIT_RECORDS; n++, p->visit_next++) {
                 const struct record *record;
 
-                if (p->visit >= end) {
-                        p->visit = 0;
-                        p->visit_all = false;
+                if (p->visit_next >= end) {
+                        p->visit = VISIT_NOBODY;
                         return;
                 }
-                if (p->visit + VISIT_AHEAD < end)
-                        account_fetch_ahead(p, account_of(p, p->visit + VISIT_AHEAD));
-                record = account_of(p, p->visit);
-                if (record_phase(record) == RECORD_CLEAN && (p->visit_all || record->boards != 0))
-                        board_check(p, p->visit);
+                if (p->visit_next + VISIT_AHEAD < end)
+                        account_fetch_ahead(p, account_of(p, p->visit_next + VISIT_AHEAD));
+                record = account_of(p, p->visit_next);
+                if (record_phase(record) == RECORD_CLEAN && (p->visit == VISIT_ALL || record->boards != 0))
+                        board_check(p, p->visit_next);
         }
 }
 

@@ -430,7 +430,7 @@ static int64_t next_call_us(const struct lane *lane)
         for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 if (p->phase == PARTITION_NONE)
                         continue;
-                if (p->cut_open || p->seek_wanted || p->fire.phase != FIRE_IDLE || p->visit != 0 ||
+                if (p->cut_open || p->seek_wanted || p->fire.phase != FIRE_IDLE || p->visit != VISIT_NOBODY ||
                     p->phase == PARTITION_UNCLAIMED || p->phase == PARTITION_WENTBACK || p->wants_stop ||
                     p->unknown)
                         wait = sooner(wait, SOON_US);

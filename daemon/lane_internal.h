@@ -240,8 +240,9 @@ struct partition {
         bool rewrite; /* with it: nor is it known where they are registered, and on which boards (repair.c) */
         bool pol_unsaved; /* the own key shall say whether all show the present one */
         bool pol_sent;    /* with the EXEC under way */
-        uint32_t visit;   /* next resident record to look at, 0: none */
-        bool visit_all; /* all of them; else who is on a board: where floors rose, nobody else stands wrongly */
+        /* residents to be looked at: where floors rose, only who is on a board can stand wrongly */
+        enum visit { VISIT_NOBODY, VISIT_MEMBERS, VISIT_ALL } visit;
+        uint32_t visit_next; /* the record that is next */
         enum sweep_phase { SWEEP_NONE, SWEEP_SCANNING, SWEEP_SETTLING } sweep_phase; /* sweep.c */
         uint32_t sweep_windows; /* served by the scan that runs */
         bool sweep_rescore;     /* the same of rescore */
@@ -617,8 +618,8 @@ uint16_t board_by_function(const struct partition *p, const int64_t *points); /*
 void board_forget(struct partition *p, const char *id, size_t id_len); /* no place bears this name any more */
 bool board_belongs(const struct partition *p, size_t window, int64_t points, const char *id, size_t id_len);
 void board_check(struct partition *p,
-                 uint32_t number);         /* dirty if a board does not show the account as it should */
-void board_visit_all(struct partition *p); /* in memory; some each step */
+                 uint32_t number); /* dirty if a board does not show the account as it should */
+void board_visit(struct partition *p, enum visit whom); /* in memory, from the first on; some each step */
 void board_step(struct lane *lane);
 void board_requests(struct lane *lane);
 void board_reply(struct lane *lane, enum expect_kind kind, uint32_t index, const struct reply *reply);

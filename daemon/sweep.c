@@ -98,7 +98,7 @@ static bool scan_begin(struct sweeper *sweeper)
                         continue;
                 p->sweep_phase = SWEEP_SCANNING;
                 if (RULE(BOARD_SWEEP_RESIDENTS))
-                        board_visit_all(p);
+                        board_visit(p, VISIT_ALL);
                 any = true;
         }
         sweeper->cursor = 0;
@@ -126,7 +126,7 @@ static void settle(struct partition *p)
                              numbers_count(&p->wanted) == 0 && numbers_count(&p->failed) == 0 &&
                              numbers_count(&p->repairing) == 0 && !p->lane->pipeline.under_way;
 
-        if (p->visit != 0) {
+        if (p->visit != VISIT_NOBODY) {
                 p->sweep_settles = p->cuts_opened + 1; /* whom the visit makes dirty belongs to it */
                 return;
         }
