@@ -19,6 +19,7 @@
  * clock in it but the one it turns itself, and the boards, whose rules look at Redis once a second, are off. */
 #include "../daemon/lane_internal.h"
 #include "../daemon/shared.h"
+#include "../tests/support/env_without.h"
 #include "../tests/support/redis_server.h"
 #include "cloutd/policy.h"
 #include "measure.h"
@@ -100,13 +101,6 @@ static bool env_log_bounds(void *ctx, int32_t partition, int64_t *ret_begin, int
         return true;
 }
 
-static int64_t env_end_offset(void *ctx, int32_t partition)
-{
-        (void)ctx;
-        (void)partition;
-        return -1;
-}
-
 static void env_reject(void *ctx, const struct log_record *record, unsigned slot, const char *line,
                        size_t len, uint64_t line_number, enum reject reason)
 {
@@ -116,20 +110,6 @@ static void env_reject(void *ctx, const struct log_record *record, unsigned slot
         (void)line_number;
         (void)fprintf(stderr, "%.*s: %s\n", (int)len, line, reject_text(reason));
         exit(1);
-}
-
-static int64_t env_letters_pending(void *ctx, int32_t partition, unsigned slot)
-{
-        (void)ctx;
-        (void)partition;
-        (void)slot;
-        return 0;
-}
-
-static bool env_letters_full(void *ctx)
-{
-        (void)ctx;
-        return false;
 }
 
 static void env_random(void *ctx, void *bytes, size_t len)
@@ -168,10 +148,10 @@ static struct redis_link *env_link_new(void *ctx)
 static const struct lane_env env = {.seek = env_seek,
                                     .answer = env_answer,
                                     .log_bounds = env_log_bounds,
-                                    .end_offset = env_end_offset,
+                                    .end_offset = env_without_end,
                                     .reject = env_reject,
-                                    .letters_pending = env_letters_pending,
-                                    .letters_full = env_letters_full,
+                                    .letters_pending = env_without_letters,
+                                    .letters_full = env_never_full,
                                     .random = env_random,
                                     .link_new = env_link_new};
 

@@ -11,6 +11,7 @@
  * that the lane writes must hold exactly the events of the log up to its position: none lost, none twice, whatever
  * could not be read; and in the end, with honest replies, every account must have all of them. */
 #include "../../daemon/lane_internal.h"
+#include "../support/env_without.h"
 #include "../support/fuzz_file.h"
 #include "cloutd/state.h"
 #include "reply/hostile.h"
@@ -194,20 +195,6 @@ static void env_reject(void *ctx, const struct log_record *record, unsigned slot
         (void)line_number;
         (void)reason;
         CHECK(false); /* they are events of the target's own */
-}
-
-static int64_t env_letters_pending(void *ctx, int32_t partition, unsigned slot)
-{
-        (void)ctx;
-        (void)partition;
-        (void)slot;
-        return 0;
-}
-
-static bool env_letters_full(void *ctx)
-{
-        (void)ctx;
-        return false;
 }
 
 static void env_random(void *ctx, void *bytes, size_t len)
@@ -467,8 +454,8 @@ static void begin(struct conf *conf, const uint8_t *data, size_t size)
                                       .log_bounds = env_log_bounds,
                                       .end_offset = env_end_offset,
                                       .reject = env_reject,
-                                      .letters_pending = env_letters_pending,
-                                      .letters_full = env_letters_full,
+                                      .letters_pending = env_without_letters,
+                                      .letters_full = env_never_full,
                                       .random = env_random,
                                       .link_new = env_link_new};
 }

@@ -5,6 +5,8 @@
  *       │                                                     │
  *       └──── rig_naive(): counts the log again ── rig_compare() ──┘
  *
+ * lane_rig.c has folder, server and log, lane_oracle.c the comparison, lane_daemon.c what turns the crank.
+ *
  * The test turns the crank: it hands out records, calls lane_step(), moves the wall clock and breaks things
  * in between.  The oracle shares no code with the daemon but the hash that places the buckets.  The rest is
  * the daemon's own code, its connection to Redis included. */
