@@ -17,6 +17,7 @@ then, so give it fewer events.  The seconds mean nothing then.
 import argparse
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -145,6 +146,7 @@ def main():
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--callgrind", choices=METERS)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: what was started is stopped
     with tempfile.TemporaryDirectory(prefix="cloutd-guards-") as name:
         folder = Path(name)
         build = folder / "build"
