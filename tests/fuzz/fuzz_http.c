@@ -44,20 +44,34 @@ static const struct http *server(void)
         return http;
 }
 
-static int connect_to(int port)
+static int socket_new(void)
 {
-        const struct sockaddr_in address = {.sin_family = AF_INET,
-                                            .sin_port = htons((uint16_t)port),
-                                            .sin_addr = {htonl(INADDR_LOOPBACK)}};
         const struct linger reset = {.l_onoff = 1}; /* no port is left waiting */
         const int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
         CHECK(fd >= 0);
         CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0);
         CHECK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
+        return fd;
+}
+
+/* With a socket of its own for each try, since one whose connect() was interrupted goes on by itself.  What interrupts is
+ * libFuzzer's alarm, and no port may be free for a moment; anything else is the server's doing. */
+static int connect_to(int port)
+{
+        const struct sockaddr_in address = {.sin_family = AF_INET,
+                                            .sin_port = htons((uint16_t)port),
+                                            .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        int fd = socket_new();
+
         for (int i = 0; connect(fd, (const struct sockaddr *)&address, sizeof address) != 0; i++) {
-                CHECK(errno == EADDRNOTAVAIL && i < PATIENCE_MS / 10);
+                if ((errno != EINTR && errno != EADDRNOTAVAIL) || i == PATIENCE_MS / 10) {
+                        perror("connect");
+                        abort();
+                }
+                (void)close(fd);
                 (void)usleep(10000);
+                fd = socket_new();
         }
         return fd;
 }
@@ -66,7 +80,7 @@ static int connect_to(int port)
 static bool send_all(int fd, const uint8_t *data, size_t size)
 {
         while (size > 0) {
-                const ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
+                const ssize_t n = TEMP_FAILURE_RETRY(send(fd, data, size, MSG_NOSIGNAL));
 
                 if (n < 0)
                         return false;
@@ -83,8 +97,8 @@ static size_t read_all(int fd, int patience_ms, bool *ret_whole)
         size_t len = 0;
         ssize_t n = 1;
 
-        while (n > 0 && poll(&wait, 1, patience_ms) == 1) {
-                n = recv(fd, answers + len, ANSWER_MAX - len, 0);
+        while (n > 0 && TEMP_FAILURE_RETRY(poll(&wait, 1, patience_ms)) == 1) {
+                n = TEMP_FAILURE_RETRY(recv(fd, answers + len, ANSWER_MAX - len, 0));
                 len += n > 0 ? (size_t)n : 0;
                 CHECK(len < ANSWER_MAX);
         }
