@@ -986,13 +986,22 @@ Test(lane, without_a_salt_a_partition_stops_before_an_opt_out)
 
 /* ---- memory ---- */
 
-Test(lane, more_accounts_than_memory_holds)
+/* A retweet for each of 9,000 accounts. */
+static void many_counted(const char *memory_limit)
 {
-        rig_configure(rig, RIG_CONF "memory_limit: 1MiB\nboards: {size: 3}\n", 10);
+        char more[200];
+
+        (void)snprintf(more, sizeof more, RIG_CONF "memory_limit: %s\nboards: {size: 3}\n", memory_limit);
+        rig_configure(rig, more, 10);
         rig->n_accounts = 9000;
         count_all(1);
         x = started();
         daemon_settle(x, "first round");
+}
+
+Test(lane, more_accounts_than_memory_holds)
+{
+        many_counted("1MiB");
         cr_expect_gt(daemon_counter(x, LANE_EVICTIONS), 0);
         count_all(1);
         daemon_settle(x, "second round");
@@ -1011,12 +1020,8 @@ Test(lane, accounts_get_no_more_room_once_the_process_is_larger_than_it_may_be)
         const int64_t limit = INT64_C(4) << 20, beyond = limit + (limit >> 4);
         int64_t held;
 
-        rig_configure(rig, RIG_CONF "memory_limit: 4MiB\nboards: {size: 3}\n", 10);
-        rig->n_accounts = 9000;
-        count_all(1);
-        x = started();
-        daemon_settle(x, "all fit by the books");
-        cr_expect_eq(daemon_counter(x, LANE_EVICTIONS), 0);
+        many_counted("4MiB");
+        cr_expect_eq(daemon_counter(x, LANE_EVICTIONS), 0, "all fit by the books");
         held = atomic_load(&x->telemetry->lanes[0].memory_bytes);
         atomic_store(&x->shared.memory_grown, beyond);
         rig->n_accounts = 12000;
@@ -1315,6 +1320,29 @@ Test(lane, boards_that_change_their_size_while_it_runs_are_whole)
                 (void)policy_free(changes[i].policy_before);
                 (void)conf_free(changes[i].conf_before);
         }
+}
+
+/* So few that only the floor of a board of size 0 says who was left out. */
+Test(lane, who_was_written_while_there_were_no_boards_is_on_them_afterwards)
+{
+        struct change none, back;
+
+        count_all(1);
+        x = started();
+        daemon_settle(x, "three");
+        change_begin(&none, RIG_CONF "boards: {size: 0}\n", 10);
+        daemon_settle(x, "none");
+        count_all(1);
+        daemon_settle(x, "written");
+        change_begin(&back, RIG_CONF "boards: {size: 3}\n", 10);
+        for (int i = 0; i < 12; i++) {
+                daemon_settle(x, "back");
+                daemon_steps(x, 210);
+        }
+        daemon_settle(x, "back");
+        rig_compare_boards(rig, "back");
+        change_end(&none);
+        change_end(&back);
 }
 
 /* ---- everything at once ---- */
