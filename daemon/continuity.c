@@ -114,8 +114,7 @@ static void verify(struct partition *p, const struct fingerprint *fp)
 {
         p->doubt = DOUBT_NONE;
         p->range_known = false;
-        p->verifying = RULE(BEGINS_AS_ASKED) && fp->set &&
-                       (fp->offset < p->next || numbers_count(&p->repairing) > 0);
+        p->verifying = RULE(BEGINS_AS_ASKED) && fp->set && (fp->offset < p->next || repair_under_way(p));
         p->expected = *fp;
 }
 
@@ -241,6 +240,12 @@ static void tell_where_to_read(struct partition *p, int64_t offset)
 
 static void stop_for_log(struct partition *p, enum stop_cause cause, int64_t begin, int64_t end)
 {
+        if (repair_under_way(p)) { /* it was read from further back: is what lies before us there? */
+                repair_give_up(p);
+                continuity_doubt(p);
+                p->seek_wanted = true;
+                return;
+        }
         p->verifying = p->stopped_stored = false;
         p->stopped = (struct stopped){cause, p->next, begin, end};
         partition_stop(p, cause);
@@ -325,6 +330,7 @@ void continuity_resume_seen(struct partition *p, const struct reply *choice)
 /* What was counted must be in Redis first: parked events would be read again from the log, which jumps. */
 static void resume_step(struct partition *p)
 {
+        static struct log_limit limit;
         const struct lane_env *env = p->lane->env;
         int64_t begin, end;
 
@@ -332,6 +338,11 @@ static void resume_step(struct partition *p)
             p->lane->now_us < p->doubt_us)
                 return;
         p->doubt_us = p->lane->now_us + ASK_AGAIN_US;
+        if (numbers_count(&p->failed) > 0)
+                log_limited(&limit, LOG_LEVEL_WARNING,
+                            "the decision waits for accounts that Redis does not give or take", "key", "%s",
+                            p->own_key, "resume", "%s", resume_name(p->resume), "accounts", "%zu",
+                            numbers_count(&p->failed), NULL);
         if (!partition_written(p) || !env->log_bounds(env->ctx, p->id, &begin, &end))
                 return;
         switch (p->resume) {

@@ -457,7 +457,8 @@ static void stop_step(struct lane *lane)
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 if (partition_writes(p) && p->next > p->done)
                         partition_waits(p);
-                saved = saved && (partition_writes(p) ? partition_saved(p) : !claims(p));
+                saved = saved &&
+                        (partition_writes(p) ? partition_saved(p) || repair_under_way(p) : !claims(p));
         }
         if (!saved && lane->now_us < lane->stop_deadline_us)
                 return;

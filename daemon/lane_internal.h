@@ -494,7 +494,9 @@ void partition_new_token(struct partition *p);
 
 /* repair.c */
 bool repair_begin(struct partition *p, uint32_t number, bool foreign); /* false: not now, or never */
-void repair_read(struct partition *p);                                 /* `next` has moved */
+bool repair_under_way(const struct partition *p); /* nothing can be called done before it has ended */
+void repair_read(struct partition *p);            /* `next` has moved */
+void repair_give_up(struct partition *p);         /* the log is not what it was when it began */
 void repair_forget(struct partition *p);
 void repair_step(struct partition *p);
 void repair_hold(struct partition *p, enum stop_cause cause, const char *key, const char *redis);

@@ -351,7 +351,7 @@ mono_us_t partition_cut_due(const struct partition *p)
 {
         int64_t wait_us = p->lane->settings->conf->flush_interval_ms * 1000;
 
-        if (!p->waits_for_cut || p->cut_open || !partition_writes(p) || numbers_count(&p->repairing) > 0)
+        if (!p->waits_for_cut || p->cut_open || !partition_writes(p) || repair_under_way(p))
                 return INT64_MAX;
         if (hurried(p))
                 return p->lane->now_us;
@@ -605,7 +605,8 @@ static void tell_if_done(struct partition *p)
         struct lane *lane = p->lane;
         struct answer answer = {ANSWER_REVOKED, p->id, p->low};
 
-        if (p->answer_revoke && (partition_saved(p) || lane->now_us >= p->stop_deadline_us)) {
+        if (p->answer_revoke &&
+            (partition_saved(p) || repair_under_way(p) || lane->now_us >= p->stop_deadline_us)) {
                 p->answer_revoke = false;
                 lane->env->answer(lane->env->ctx, &answer);
         }

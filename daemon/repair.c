@@ -24,6 +24,8 @@
  * are found meanwhile join in, at the price of beginning anew.
  *
  * Where the log does not reach back to the first record (retention, an accepted gap, an earlier generation) there is
+ * A stop or a revoke does not wait for the end of it, and a log that changes ends it.
+ *
  * nothing to count from: the account is asked for again each second, `low` stands still, and /readyz says so. */
 #include "lane_internal.h"
 #include <inttypes.h>
@@ -41,7 +43,7 @@ static bool log_has_all(struct partition *p)
 
         if (p->gen > 1 || p->gaps[0] != '\0')
                 return false;
-        if (numbers_count(&p->repairing) > 0)
+        if (repair_under_way(p))
                 return true; /* asked when it began */
         if (p->lane->now_us < p->repair_ask_us)
                 return false;
@@ -50,6 +52,11 @@ static bool log_has_all(struct partition *p)
 }
 
 bool repair_begin(struct partition *p, uint32_t number, bool foreign)
+bool repair_under_way(const struct partition *p)
+{
+        return numbers_count(&p->repairing) > 0;
+}
+
 {
         if (p->phase != PARTITION_OWNED || p->seek_wanted || p->verifying || p->doubt != DOUBT_NONE)
                 return false;
@@ -74,7 +81,7 @@ void repair_read(struct partition *p)
         uint32_t number;
         size_t n = 0;
 
-        if (numbers_count(&p->repairing) == 0 || p->next < p->repair_until)
+        if (!repair_under_way(p) || p->next < p->repair_until)
                 return;
         while (numbers_take(&p->repairing, &number)) {
                 account_whole(p, number);
@@ -94,6 +101,27 @@ void repair_forget(struct partition *p)
 }
 
 /* ---- keys of another type ---- */
+/* R is again where it was.  `low` may pass what brought the damage to light; so all accounts are visited, and it shows again:
+ * rebuilt then, or held up, by what the log has. */
+void repair_give_up(struct partition *p)
+{
+        uint32_t number;
+
+        log_line(LOG_LEVEL_WARNING,
+                 "the log changed while damaged accounts were rebuilt from it; they are looked for again",
+                 "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "read_to",
+                 "%" PRId64, p->next, "next", "%" PRId64, p->repair_until, "accounts", "%zu",
+                 numbers_count(&p->repairing), NULL);
+        while (numbers_take(&p->repairing, &number)) {
+                partition_cut_resolved(p, account_of(p, number));
+                partition_fire_resolved(p, account_of(p, number));
+                account_remove(p, number);
+        }
+        p->next = p->repair_until;
+        p->repair_until = 0;
+        repair_rewrite(p);
+}
+
 
 #define LOOK_AGAIN_US INT64_C(10000000)
 

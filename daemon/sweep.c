@@ -124,7 +124,7 @@ static void settle(struct partition *p)
 {
         const bool nothing = !p->cut_open && numbers_count(&p->dirty) == 0 &&
                              numbers_count(&p->wanted) == 0 && numbers_count(&p->failed) == 0 &&
-                             numbers_count(&p->repairing) == 0 && !p->lane->pipeline.under_way;
+                             !repair_under_way(p) && !p->lane->pipeline.under_way;
 
         if (p->visit != VISIT_NOBODY) {
                 p->sweep_settles = p->cuts_opened + 1; /* whom the visit makes dirty belongs to it */

@@ -357,7 +357,7 @@ Test(continuity, a_topic_made_anew_while_an_account_is_rebuilt_is_found_out)
         new_log();
         count(6);
         lane_doubt(x->lane, 0);
-        expect_stopped("another-log 0 0 6");
+        expect_stopped("another-log 5 0 6");
         expect_points("nothing of it was counted", 20, 10, 10);
 }
 

@@ -140,6 +140,120 @@ Test(repair, nothing_is_called_done_before_the_account_is_whole)
         }
 }
 
+/* Account 0 is damaged, partition 0 has begun to read its log again and stands still there; the other is done. */
+static void while_it_is_rebuilt(void)
+{
+        count_all(6);
+        started();
+        daemon_settle(x, "counted");
+        x = daemon_crash(x);
+        damage(0, 0);
+        count_all(1);
+        started();
+        while (daemon_partition(x, 0)->repair_until == 0 || daemon_partition(x, 0)->seek_wanted) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        x->reads[0] = false;
+        while (!partition_saved(daemon_partition(x, 1)) || !partition_settled(x, 1)) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        x->reads[0] = true;
+        cr_assert_eq(daemon_partition(x, 0)->repair_until, rig->log[0].n);
+}
+
+/* Until all is written but for account 0, which nobody can rebuild. */
+static void until_it_is_held_up(void)
+{
+        const struct partition *p = daemon_partition(x, 0);
+
+        for (int i = 0; i < RIG_SETTLE_STEPS; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+                if (p->phase == PARTITION_OWNED && numbers_count(&p->failed) == 1 && p->cut_open &&
+                    p->cut_pending == 1 && numbers_count(&p->dirty) == 0 && p->next == rig->log[0].n)
+                        return;
+        }
+        cr_assert_fail("it is not held up");
+}
+
+/* Steps until the lane has answered; false: it went on to the moment at which it gives up waiting. */
+static bool answers(enum answer_kind kind, mono_us_t most_us)
+{
+        const mono_us_t until = rig->mono_us + most_us - INT64_C(100000);
+
+        while (x->answers[0][kind] == 0 && rig->mono_us < until)
+                daemon_step(x);
+        return x->answers[0][kind] == 1;
+}
+
+Test(repair, a_stop_does_not_wait_for_a_rebuild)
+{
+        while_it_is_rebuilt();
+        daemon_order(x, ORDER_STOP, 0, 0);
+        cr_expect(answers(ANSWER_STOPPED, INT64_C(10000000)));
+        started();
+        daemon_settle(x, "the next one");
+        rig_compare(rig, "the next one");
+        cr_expect_eq(daemon_counter(x, LANE_REPAIRS), 1);
+}
+
+Test(repair, a_revoke_does_not_wait_for_a_rebuild_which_goes_on_when_given_back)
+{
+        while_it_is_rebuilt();
+        daemon_order(x, ORDER_REVOKE, 0, 0);
+        cr_expect(answers(ANSWER_REVOKED, REVOKE_FLUSH_US));
+        daemon_order(x, ORDER_ASSIGN, 0, 0);
+        daemon_settle(x, "given back");
+        rig_compare(rig, "given back");
+        cr_expect_eq(daemon_counter(x, LANE_REPAIRS), 1);
+        cr_expect_eq(daemon_counter(x, LANE_DAMAGED), 1, "it was not begun anew");
+}
+
+/* Retention takes the log's beginning, but nothing from `low` on. */
+Test(repair, a_log_that_loses_its_beginning_meanwhile_holds_up_only_the_damaged_account)
+{
+        bool ready;
+        char *reasons;
+
+        while_it_is_rebuilt();
+        rig->log[0].begin = (int)rig_own(rig, 0, "low") - 1;
+        until_it_is_held_up();
+        for (int a = 1; a < rig->n_accounts; a++)
+                rig_compare_account(rig, a, "others are counted");
+        reasons = telemetry_ready(x->telemetry, rig->mono_us, &ready);
+        cr_expect(!ready);
+        cr_expect_not_null(strstr(reasons, "state in Redis is damaged"), "%s", reasons);
+        free(reasons);
+}
+
+/* It loses more, and stops: what was counted is written, and a decision does not wait for what cannot end. */
+Test(repair, a_log_that_stops_meanwhile_can_be_resumed)
+{
+        struct story_score before;
+        redisReply *shown;
+
+        while_it_is_rebuilt();
+        rig_naive(rig, 2, &before);
+        count_all(1);
+        rig->log[0].begin =
+                rig->log[0].n - 1; /* with the last event of account 6; those of the others are lost */
+        for (int i = 0; i < RIG_SETTLE_STEPS && daemon_partition(x, 0)->phase != PARTITION_STOPPED; i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_assert_eq(daemon_partition(x, 0)->phase, PARTITION_STOPPED);
+        cr_expect_eq(daemon_partition(x, 0)->stopped.cause, STOP_GAP);
+        rig_do(rig, "HSET clout:own:t:0 resume accept-gap");
+        until_it_is_held_up();
+        rig_compare_account(rig, 6, "whose events are all there");
+        shown = rig_redis(rig, "HGET clout:a:a2 all");
+        cr_expect(shown->type == REDIS_REPLY_STRING && strtoll(shown->str, NULL, 10) == before.points[2],
+                  "a2 shows %s, before the gap it had %" PRId64, shown->str, before.points[2]);
+        freeReplyObject(shown);
+}
+
 Test(repair, where_the_log_does_not_reach_back_it_is_said_and_low_stands_still)
 {
         int64_t low;
