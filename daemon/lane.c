@@ -332,12 +332,13 @@ static int64_t bytes_unwritten(const struct lane *lane)
         return (int64_t)(dirty * 2 * RECORD_SHARE + lane->parked_bytes);
 }
 
-/* A partition whose log is read again for a damaged account opens no cut until that is done: it must go on, or what is
- * dirty could never leave.  It adds nothing but the accounts that are rebuilt. */
-static bool any_repairing(const struct lane *lane)
+/* A partition whose log is read again for a damaged account opens no cut until that is done, and one that has yet to see
+ * whether its log is the same cannot begin with it: they must go on, or what is dirty could never leave.  They add nothing
+ * but the accounts that are rebuilt. */
+static bool any_must_read(const struct lane *lane)
 {
         for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
-                if (numbers_count(&p->repairing) > 0)
+                if (repair_under_way(p) || (p->verifying && numbers_count(&p->failed) > 0))
                         return true;
         return false;
 }
@@ -367,12 +368,16 @@ static void memory_step(struct lane *lane)
         lane->memory_seen = grown;
 }
 
+bool lane_has_room(const struct lane *lane)
+{
+        return bytes_unwritten(lane) < lane->memory_share / 2;
+}
+
 bool lane_wants_records(const struct lane *lane)
 {
-        const bool room =
-                bytes_unwritten(lane) < lane->memory_share / 2 && bytes_used(lane) < lane->memory_share;
+        const bool room = lane_has_room(lane) && bytes_used(lane) < lane->memory_share;
 
-        return !lane->stopping && (room || any_repairing(lane)) && !lane->env->letters_full(lane->env->ctx);
+        return !lane->stopping && (room || any_must_read(lane)) && !lane->env->letters_full(lane->env->ctx);
 }
 
 /* The clock algorithm: the hand takes the recent mark of one that was touched since it last came by, and

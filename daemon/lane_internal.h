@@ -437,6 +437,8 @@ void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms);
 void lane_random_text(const struct lane *lane, char ret_text[TOKEN_LEN + 1]);
 
 /* ingest.c, besides lane_records() */
+bool lane_has_room(const struct lane *lane); /* for more that Redis lacks */
+
 struct batch *batch_new(struct lane *lane);
 
 /* partition_phase.c */

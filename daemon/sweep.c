@@ -418,7 +418,7 @@ void sweep_step(struct sweeper *sweeper)
         if (!link_is_up(sweeper))
                 return;
         read_replies(sweeper);
-        if (sweeper->phase == SCAN_READY && wanted < WANTED_MOST)
+        if (sweeper->phase == SCAN_READY && wanted < WANTED_MOST && lane_has_room(lane))
                 ask_keys(sweeper);
         else if (sweeper->phase != SCAN_READY && sweeper->phase != SCAN_IDLE &&
                  lane->now_us - sweeper->asked_us > TIMEOUT_US)
