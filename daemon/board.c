@@ -203,7 +203,9 @@ void board_read_own(struct partition *p, const struct reply *own)
                 const struct reply *pol = reply_field(own, "pol");
                 const char *shown = pol != NULL && reply_is_string(pol) ? pol->str : "";
 
-                if (strcmp(shown, p->lane->scoring->policy_version) != 0)
+                if (p->first_claim)
+                        p->pol_unsaved = true; /* and `low`: it says nothing yet */
+                else if (RULE(RESCORE_AT_CLAIM) && strcmp(shown, p->lane->scoring->policy_version) != 0)
                         board_rescore(p);
                 p->rewrite = strcmp(shown, REWRITE) == 0;
                 close_floors(p);
@@ -240,7 +242,7 @@ void board_floors_lost(struct partition *p)
 
 size_t board_own_pairs(const struct partition *p)
 {
-        return 2 * (size_t)__builtin_popcount(p->floors_unsaved) + 3 * (size_t)p->pol_unsaved;
+        return 2 * (size_t)__builtin_popcount(p->floors_unsaved) + 5 * (size_t)p->pol_unsaved;
 }
 
 static void put_floor(const struct partition *p, struct buf *out, const char *kind, size_t window,
@@ -279,6 +281,10 @@ void board_put_own(struct partition *p, struct buf *out)
                 resp_text(out, p->boards);
                 resp_text(out, "lost_seen");
                 resp_i64(out, p->lost_seen);
+                resp_text(out, "gen"); /* as the claim found it, beside the own key */
+                resp_i64(out, p->gen);
+                resp_text(out, "first");
+                resp_i64(out, p->first);
         }
         p->floors_sent |= p->floors_unsaved;
         p->floors_unsaved = 0;

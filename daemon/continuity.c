@@ -361,6 +361,16 @@ void continuity_step(struct partition *p)
         resume_step(p);
 }
 
+int64_t continuity_resume_gen(const struct partition *p)
+{
+        return (int64_t)p->gen + (p->resume != RESUME_ACCEPT_GAP);
+}
+
+int64_t continuity_resume_first(const struct partition *p)
+{
+        return p->resume == RESUME_ACCEPT_GAP ? p->first : p->resume_low;
+}
+
 size_t continuity_put_resume(struct partition *p, struct buf *out)
 {
         const bool gap = p->resume == RESUME_ACCEPT_GAP && p->resume_low > p->low;
@@ -373,9 +383,9 @@ size_t continuity_put_resume(struct partition *p, struct buf *out)
         resp_text(out, "low");
         resp_i64(out, p->resume_low);
         resp_text(out, "first");
-        resp_i64(out, p->resume == RESUME_ACCEPT_GAP ? p->first : p->resume_low);
+        resp_i64(out, continuity_resume_first(p));
         resp_text(out, "gen");
-        resp_i64(out, (int64_t)p->gen + (p->resume != RESUME_ACCEPT_GAP));
+        resp_i64(out, continuity_resume_gen(p));
         if (gap) {
                 char *gaps = NULL;
 

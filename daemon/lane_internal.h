@@ -128,6 +128,7 @@ struct partition {
         enum partition_phase phase;
         struct partition_telemetry *telemetry;
         char *own_key, *gone_key, *optout_key, *due_prefix;
+        char gen_field[20], first_field[20]; /* in the table of starts */
         size_t due_prefix_len;
 
         /* ownership, protocol 4 */
@@ -157,7 +158,9 @@ struct partition {
         bool range_known;    /* that the log reaches there was asked just now */
         bool at_commit;      /* a rule was left out: read there instead */
         bool claim_answered; /* the control thread knows where to read */
-        bool first_claim;    /* the claim found no low */
+        bool first_claim;    /* nobody has claimed it before */
+        uint32_t gen_marked; /* by an earlier claim, beside the own key, here and below; 0: there was none */
+        int64_t first_marked;
 
         /* positions */
         int64_t next;     /* R: the next record to count */
@@ -299,8 +302,8 @@ enum expect_kind {
         EXPECT_LOAD,     /* HMGET of loads[index] */
         EXPECT_LOAD_PARTS,  /* HGETALL of loads[index] */
         EXPECT_LEFT,        /* SISMEMBER of loads[index] */
-        EXPECT_CLAIM_TABLE, /* HSET sources, SET policy: not the partition's own */
-        EXPECT_CLAIM_LOW,   /* HSETNX own low: 1 = first claim ever */
+        EXPECT_CLAIM_TABLE, /* HSET sources, HSET start: not the partition's own */
+        EXPECT_CLAIM_MARK,  /* HMGET start gen:<p> first:<p>: nil = nobody has claimed it before */
         EXPECT_CLAIM_OWN,   /* HGETALL own */
         EXPECT_CLAIM_GONE,  /* HGETALL gone */
         EXPECT_CLAIM_LEFT,  /* SCARD optout */
@@ -434,11 +437,11 @@ void lane_set_time(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us);
 /* clock: record: it is @now_ms at least, for this lane at once and for the others with their next step. */
 void lane_raise_record_clock(struct lane *lane, wall_ms_t now_ms);
 
+bool lane_has_room(const struct lane *lane); /* for more that Redis lacks */
+
 void lane_random_text(const struct lane *lane, char ret_text[TOKEN_LEN + 1]);
 
 /* ingest.c, besides lane_records() */
-bool lane_has_room(const struct lane *lane); /* for more that Redis lacks */
-
 struct batch *batch_new(struct lane *lane);
 
 /* partition_phase.c */
@@ -502,8 +505,9 @@ void repair_give_up(struct partition *p);         /* the log is not what it was 
 void repair_forget(struct partition *p);
 void repair_step(struct partition *p);
 void repair_hold(struct partition *p, enum stop_cause cause, const char *key, const char *redis);
-void repair_rewrite(struct partition *p); /* every account: registration and boards are not known */
-void repair_found(struct partition *p);   /* an EXEC was judged: do what its errors ask for */
+void repair_own_gone(struct partition *p); /* it was claimed before, and there is no own key */
+void repair_rewrite(struct partition *p);  /* every account: registration and boards are not known */
+void repair_found(struct partition *p);    /* an EXEC was judged: do what its errors ask for */
 void repair_told(struct partition *p, int64_t lost); /* by another source, in the own key */
 bool reply_is_wrongtype(const struct reply *reply);
 
@@ -525,6 +529,8 @@ void continuity_resume_seen(struct partition *p, const struct reply *choice); /*
 void continuity_step(struct partition *p);
 /* The pairs of the re-claim that carries out a decision; returns how many (also with @out NULL). */
 size_t continuity_put_resume(struct partition *p, struct buf *out);
+int64_t continuity_resume_gen(const struct partition *p); /* of the log from then on, here and below */
+int64_t continuity_resume_first(const struct partition *p);
 void continuity_resumed(struct partition *p, enum resume resume, int64_t low_was);
 bool continuity_unsaved(const struct partition *p); /* the own key has to say that it stopped, or no longer */
 void continuity_put_own(struct partition *p);

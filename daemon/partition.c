@@ -53,6 +53,8 @@ struct partition *partition_new(struct lane *lane, int32_t id)
         p->own_key = make_key(lane, "own", id);
         p->gone_key = make_key(lane, "gone", id);
         p->optout_key = make_key(lane, "optout", id);
+        (void)snprintf(p->gen_field, sizeof p->gen_field, "gen:%d", id);
+        (void)snprintf(p->first_field, sizeof p->first_field, "first:%d", id);
         due = make_key(lane, "due", id);
         p->due_prefix_len = strlen(due) + 1;
         p->due_prefix = realloc(due, p->due_prefix_len + 1);
@@ -412,9 +414,12 @@ bool partition_saved(const struct partition *p)
 
 static void adopt_own(struct partition *p, const struct reply *own)
 {
+        const bool marked = p->phase == PARTITION_CLAIMING && p->gen_marked > 0;
+
         p->epoch = reply_within(reply_field(own, "epoch"), REPLY_COUNT_MAX, 1);
-        p->gen = (uint32_t)reply_within(reply_field(own, "gen"), UINT32_MAX, 1);
-        p->first = reply_within(reply_field(own, "first"), REPLY_COUNT_MAX, p->start);
+        p->gen = (uint32_t)reply_within(reply_field(own, "gen"), UINT32_MAX, marked ? p->gen_marked : 1);
+        p->first =
+                reply_within(reply_field(own, "first"), REPLY_COUNT_MAX, marked ? p->first_marked : p->start);
         p->low = reply_within(reply_field(own, "low"), REPLY_COUNT_MAX, p->first);
         p->now_next = p->now_done = reply_within(reply_field(own, "now"), TIME_SANE_MS, 0);
         p->messy_until = p->messy_stored = reply_within(reply_field(own, "messy"), TIME_SANE_MS, 0);
@@ -435,18 +440,30 @@ static void adopt_own(struct partition *p, const struct reply *own)
         publish(p);
 }
 
+/* What an own key said of boards, edges and points is not known: so all accounts are written anew. */
+static void answer_for_lost(struct partition *p)
+{
+        if (!p->own_lost)
+                return;
+        board_floors_lost(p);
+        repair_rewrite(p);
+        p->own_lost = false;
+}
+
 void partition_claimed(struct partition *p, const struct reply *own, const struct reply *gone, int64_t n_left)
 {
+        const bool unknown = reply_field(own, "pol") == NULL;
+
+        p->first_claim = unknown && !p->own_lost && reply_field(own, "low") == NULL &&
+                         (p->gen_marked == 0 || !RULE(FIRST_IS_MARKED));
+        if (unknown && !p->first_claim && !p->own_lost)
+                repair_own_gone(p);
         adopt_own(p, own);
         gone_read(&p->gone, gone);
         p->n_left = n_left;
-        p->virgin = p->first_claim && !p->own_lost && n_left == 0 && p->gone.n == 0;
+        p->virgin = p->first_claim && n_left == 0 && p->gone.n == 0;
         p->claim_tries = 0;
-        if (p->own_lost) {
-                board_floors_lost(p);
-                repair_rewrite(p);
-                p->own_lost = false;
-        }
+        answer_for_lost(p);
         partition_move(p, PARTITION_OWNED, WHY_CLAIMED);
         log_line(LOG_LEVEL_INFO, "partition claimed", "topic", "%s", p->lane->shared->conf->kafka_topic,
                  "partition", "%d", p->id, "low", "%" PRId64, p->low, "epoch", "%" PRId64, p->epoch, NULL);
@@ -493,6 +510,8 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
          * again, and what waited for Redis is read again from the log. */
         partition_forget_wanted(p);
         clear_lists(p);
+        p->first_claim = false;
+        p->own_lost = reply_field(own, "pol") == NULL && p->gen_marked > 0; /* it alone was gone */
         adopt_own(p, own);
         for (uint32_t number = 1; number < end; number++) {
                 struct record *record = account_of(p, number);
@@ -522,6 +541,7 @@ void partition_reclaimed(struct partition *p, const struct reply *own, const str
         p->virgin = false;
         p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         p->seek_wanted = RULE(SEEK_AFTER_BACK);
+        answer_for_lost(p);
         partition_waits(p);
         if (resume != RESUME_NONE) {
                 partition_move(p, PARTITION_OWNED, WHY_RESUMED);

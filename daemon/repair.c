@@ -6,7 +6,8 @@
  *                        first that writes tells the others, who write all their accounts anew (shared.lua)
  *   due set              deleted; all accounts of the partition are visited, written and so registered anew
  *   board                deleted, and all partitions hear of it (board.c): the same
- *   own key              STOPPED until it is a hash again or gone; then all that it said besides `low` is made anew
+ *   own key              STOPPED until it is a hash again or gone; then all that it said besides `low` is made anew.  Gone
+ *                        while nobody looked: the same, since `start` says that it was claimed before
  *   optout, gone         STOPPED: they are the wish of those who left, and nobody else knows it
  *
  * "Visited" is a sweep (sweep.c), kept in `pol` of the own key, so that the next owner ends it.
@@ -23,9 +24,9 @@
  * crash `low` still lies before the event that brought the damage to light, which then does so again.  Accounts that
  * are found meanwhile join in, at the price of beginning anew.
  *
- * Where the log does not reach back to the first record (retention, an accepted gap, an earlier generation) there is
  * A stop or a revoke does not wait for the end of it, and a log that changes ends it.
  *
+ * Where the log does not reach back to the first record (retention, an accepted gap, an earlier generation) there is
  * nothing to count from: the account is asked for again each second, `low` stands still, and /readyz says so. */
 #include "lane_internal.h"
 #include <inttypes.h>
@@ -51,12 +52,12 @@ static bool log_has_all(struct partition *p)
         return env->log_bounds(env->ctx, p->id, &begin, &end) && begin <= p->first && end >= p->next;
 }
 
-bool repair_begin(struct partition *p, uint32_t number, bool foreign)
 bool repair_under_way(const struct partition *p)
 {
         return numbers_count(&p->repairing) > 0;
 }
 
+bool repair_begin(struct partition *p, uint32_t number, bool foreign)
 {
         if (p->phase != PARTITION_OWNED || p->seek_wanted || p->verifying || p->doubt != DOUBT_NONE)
                 return false;
@@ -100,7 +101,6 @@ void repair_forget(struct partition *p)
         p->repair_until = 0;
 }
 
-/* ---- keys of another type ---- */
 /* R is again where it was.  `low` may pass what brought the damage to light; so all accounts are visited, and it shows again:
  * rebuilt then, or held up, by what the log has. */
 void repair_give_up(struct partition *p)
@@ -122,6 +122,7 @@ void repair_give_up(struct partition *p)
         repair_rewrite(p);
 }
 
+/* ---- keys of another type ---- */
 
 #define LOOK_AGAIN_US INT64_C(10000000)
 
@@ -141,6 +142,17 @@ void repair_hold(struct partition *p, enum stop_cause cause, const char *key, co
         partition_forget(p);
         p->own_lost = p->own_lost || cause == STOP_OWN_KEY;
         p->retry_us = p->lane->now_us + LOOK_AGAIN_US;
+}
+
+void repair_own_gone(struct partition *p)
+{
+        log_line(LOG_LEVEL_ERROR,
+                 "the own key was deleted, or says nothing: its log is read again from the start, and all "
+                 "accounts are "
+                 "written anew",
+                 "key", "%s", p->own_key, "gen", "%u", p->gen_marked, "first", "%" PRId64, p->first_marked,
+                 NULL);
+        p->own_lost = true;
 }
 
 void repair_rewrite(struct partition *p)

@@ -30,6 +30,8 @@
           "an EXEC is lost, Redis goes back, another has its seq; Redis shows the first again")              \
         X(DROP_WHEN_TAKEN, "4", "X keeps a@1 while Y counts 1 and 2 and low is 3: X lacks them")             \
         X(CLAIM_AGAIN, "4", "Y, stalled before its claim, steals and is revoked: nobody writes, for ever")   \
+        X(FIRST_IS_MARKED, "12",                                                                             \
+          "an own key is deleted, a first claim as it seems: accounts are not loaded")                       \
         X(READ_FROM_LOW, "4", "Kafka's commit is 3, Redis went back to 1: events 1 and 2 are lost")          \
         /* Redis went back */                                                                                \
         X(DIRTY_AFTER_BACK, "4", "a is clean in memory and stays missing in Redis until its next event")     \

@@ -145,17 +145,44 @@ static void put_table_and_policy(struct partition *p)
         put_policy(p);
 }
 
-static void put_setnx(struct partition *p, const char *field, int64_t value, enum expect_kind kind)
+/* Beside the own key, in the table of starts: that the partition was claimed, in which generation of the log, and where
+ * that begins. */
+static void put_mark_command(struct partition *p, size_t n_words, const char *verb)
 {
-        struct buf *out = &p->lane->out;
+        struct lane *lane = p->lane;
+        char name[320];
 
-        resp_command(out, 4);
-        resp_text(out, "HSETNX");
-        resp_text(out, p->own_key);
-        put_pair(out, field, value);
-        store_expect(p->lane, kind, 0, p);
+        (void)snprintf(name, sizeof name, "%sstart:%s", lane->shared->conf->redis_prefix,
+                       lane->shared->conf->kafka_topic);
+        resp_command(&lane->out, n_words);
+        resp_text(&lane->out, verb);
+        resp_text(&lane->out, name);
 }
 
+static void put_mark(struct partition *p, const char *verb, int64_t gen, int64_t first)
+{
+        const struct {
+                const char *name;
+                int64_t value;
+        } fields[] = {{p->gen_field, gen}, {p->first_field, first}};
+
+        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+                put_mark_command(p, 4, verb);
+                put_pair(&p->lane->out, fields[i].name, fields[i].value);
+                store_expect(p->lane, EXPECT_CLAIM_TABLE, 0, p);
+        }
+}
+
+static void ask_mark(struct partition *p)
+{
+        put_mark_command(p, 4, "HMGET");
+        resp_text(&p->lane->out, p->gen_field);
+        resp_text(&p->lane->out, p->first_field);
+        store_expect(p->lane, EXPECT_CLAIM_MARK, 0, p);
+}
+
+/* What it does not find it does not write: whatever the own key says but for its owner comes with an EXEC that knows
+ * (put_own()).  Should we die before, it says nothing still. */
 static void put_claim(struct partition *p)
 {
         struct lane *lane = p->lane;
@@ -167,15 +194,15 @@ static void put_claim(struct partition *p)
         store_expect(lane, EXPECT_NOTHING, 0, p);
         put_identity(p, 0);
         store_expect(lane, EXPECT_NOTHING, 0, p);
-        put_setnx(p, "low", p->start, EXPECT_CLAIM_LOW);
-        put_setnx(p, "first", p->start, EXPECT_NOTHING);
-        put_setnx(p, "gen", 1, EXPECT_NOTHING);
-        resp_command(&lane->out, 4);
-        resp_text(&lane->out, "HSETNX");
-        resp_text(&lane->out, p->own_key);
-        resp_text(&lane->out, "pol");
-        resp_text(&lane->out, lane->scoring->policy_version);
-        store_expect(lane, EXPECT_NOTHING, 0, p);
+        if (p->own_lost) {
+                resp_command(&lane->out, 3);
+                resp_text(&lane->out, "HDEL");
+                resp_text(&lane->out, p->own_key);
+                resp_text(&lane->out, "pol");
+                store_expect(lane, EXPECT_NOTHING, 0, p);
+        }
+        ask_mark(p);
+        put_mark(p, "HSETNX", 1, p->start);
         put_table_and_policy(p);
         put_questions(p);
         p->claim_tries++;
@@ -222,6 +249,8 @@ static void put_reclaim(struct partition *p)
                 put_command2(lane, "DEL", p->gone_key);
                 store_expect(lane, EXPECT_NOTHING, 0, p);
         }
+        ask_mark(p);
+        put_mark(p, "HSET", p->gen, p->first);
         put_table_and_policy(p);
         put_questions(p);
 }
@@ -243,6 +272,7 @@ static void put_resume(struct partition *p)
         resp_text(out, "resume");
         resp_text(out, "fp");
         store_expect(lane, EXPECT_NOTHING, 0, p);
+        put_mark(p, "HSET", continuity_resume_gen(p), continuity_resume_first(p));
         put_questions(p);
 }
 

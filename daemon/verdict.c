@@ -111,8 +111,9 @@ static bool claims_fit(const struct pipeline *pipeline, const struct reply *exec
         for (size_t i = 0; i < pipeline->n_expects; i++) {
                 const int type = exec->element[i]->type;
                 const enum expect_kind kind = (enum expect_kind)pipeline->expects[i].kind;
-                const bool number = kind == EXPECT_CLAIM_LOW || kind == EXPECT_CLAIM_LEFT;
-                const bool list = kind == EXPECT_CLAIM_OWN || kind == EXPECT_CLAIM_GONE;
+                const bool number = kind == EXPECT_CLAIM_LEFT;
+                const bool list =
+                        kind == EXPECT_CLAIM_MARK || kind == EXPECT_CLAIM_OWN || kind == EXPECT_CLAIM_GONE;
 
                 if (type != REDIS_REPLY_ERROR &&
                     ((number && type != REDIS_REPLY_INTEGER) || (list && type != REDIS_REPLY_ARRAY)))
@@ -126,16 +127,24 @@ static void claim_refused(struct partition *p, enum expect_kind kind, const stru
         static struct log_limit limit;
 
         switch (kind) {
+        case EXPECT_CLAIM_MARK:
         case EXPECT_CLAIM_TABLE: /* of others; what we need of it was read at the start */
                 log_limited(&limit, LOG_LEVEL_ERROR,
-                            "the table of sources in Redis is of another type: no daemon can start", "key",
-                            "%ssources", p->lane->shared->conf->redis_prefix, "redis", "%s", reply->str,
-                            NULL);
+                            "the table of sources or that of starts is of another type: no daemon can start",
+                            "sources", "%ssources", p->lane->shared->conf->redis_prefix, "starts",
+                            "%sstart:%s", p->lane->shared->conf->redis_prefix,
+                            p->lane->shared->conf->kafka_topic, "redis", "%s", reply->str, NULL);
                 break;
         case EXPECT_CLAIM_GONE: repair_hold(p, STOP_LEFT_KEY, p->gone_key, reply->str); break;
         case EXPECT_CLAIM_LEFT: repair_hold(p, STOP_LEFT_KEY, p->optout_key, reply->str); break;
         default: repair_hold(p, STOP_OWN_KEY, p->own_key, reply->str); break;
         }
+}
+
+static void mark_read(struct partition *p, const struct reply *mark)
+{
+        p->gen_marked = mark->len == 2 ? (uint32_t)reply_within(mark->element[0], UINT32_MAX, 0) : 0;
+        p->first_marked = mark->len == 2 ? reply_within(mark->element[1], REPLY_COUNT_MAX, 0) : 0;
 }
 
 static void claims_executed(struct lane *lane, const struct reply *exec)
@@ -154,8 +163,8 @@ static void claims_executed(struct lane *lane, const struct reply *exec)
                         claim_refused(p, (enum expect_kind)expect->kind, reply);
                         continue;
                 }
-                if (expect->kind == EXPECT_CLAIM_LOW)
-                        p->first_claim = reply->integer == 1;
+                if (expect->kind == EXPECT_CLAIM_MARK)
+                        mark_read(p, reply);
                 else if (expect->kind == EXPECT_CLAIM_OWN)
                         own = reply;
                 else if (expect->kind == EXPECT_CLAIM_GONE)

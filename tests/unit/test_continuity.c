@@ -498,3 +498,24 @@ Test(continuity, a_truncated_log_goes_on_where_it_ended_when_the_partition_stopp
                 expect_points("another life", 30, 30, 30);
         }
 }
+
+/* What a decision said is known beside the own key, too: nothing below the log's first record is read again. */
+Test(continuity, an_own_key_that_is_deleted_begins_in_its_generation)
+{
+        count(3);
+        count(3);
+        started();
+        daemon_settle(x, "counted");
+        truncate_log(4);
+        lane_doubt(x->lane, 0);
+        expect_stopped("truncated 6 0 4");
+        count(3);
+        resume("truncated");
+        x = daemon_crash(x);
+        rig_do(rig, "DEL clout:own:t:0");
+        started();
+        daemon_settle(x, "another life");
+        expect_points("another life", 30, 30, 30);
+        expect_field("gen", "2");
+        expect_field("first", "4");
+}

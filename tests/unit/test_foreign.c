@@ -60,6 +60,29 @@ static void due_sets_are_ours(const redisReply *keys)
                 cr_expect(!is_of_type(keys->element[i]->str, "string"), "%s", keys->element[i]->str);
 }
 
+/* Nobody runs, the own key goes, and its edges pass: all is as before, and nobody sees less meanwhile. */
+Test(foreign, an_own_key_that_is_deleted_while_nobody_looks_is_not_a_first_claim)
+{
+        count_all(9);
+        started();
+        daemon_settle(x, "counted");
+        x = daemon_crash(x);
+        rig_do(rig, "DEL clout:own:t:0");
+        rig->wall_ms += 5 * RIG_HOUR_MS;
+        started();
+        for (int i = 0; i < 40; i++) {
+                redisReply *shown = rig_redis(rig, "HGET clout:a:a0 all");
+
+                cr_assert_eq(shown->type, REDIS_REPLY_STRING);
+                cr_assert_eq(strtoll(shown->str, NULL, 10), 90, "step %d: %s", i, shown->str);
+                freeReplyObject(shown);
+                daemon_feed(x, 1);
+                daemon_steps(x, 100);
+        }
+        daemon_settle(x, "read again");
+        rig_compare(rig, "read again");
+}
+
 Test(foreign, due_sets_that_fire_are_deleted_and_everybody_is_visited)
 {
         redisReply *keys;
