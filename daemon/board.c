@@ -216,7 +216,7 @@ void board_rescore(struct partition *p)
 {
         p->rescore = true;
         /* In Redis no later than the first account with the new points: who takes over might have the old ones again. */
-        p->pol_unsaved = true;
+        p->pol_unsaved = p->pol_unsaved || RULE(RESCORE_STORED);
         sweep_forget(p); /* one that runs does not know */
 }
 

@@ -301,7 +301,7 @@ void account_encode(struct partition *p, uint32_t number)
 
         e.p = p;
         e.flags = record->flags;
-        if (p->rescore) /* by which points its hash was written is not known */
+        if (RULE(RESCORE_WHOLE) && p->rescore) /* by which points its hash was written is not known */
                 e.flags |= RECORD_POL | RECORD_ALL;
         e.id = record_id(p->table, record, id_buf);
         e.id_len = record->id_len;

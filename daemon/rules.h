@@ -87,6 +87,12 @@
         X(BOARDS_ANEW, "7",                                                                                  \
           "q's daemon deletes a board of another type: p's accounts are missing, for ever")                  \
         X(BOARD_EXACT, "7", "q's best are still being swept, and the first K are called exact")              \
+        /* other points */                                                                                   \
+        X(RESCORE_STORED, "7", "a is by the new points, crash, start with the old: nobody looks for a")      \
+        X(RESCORE_RESIDENTS, "7", "a is in memory, clean: it stays by the old points")                       \
+        X(RESCORE_WHOLE, "7",                                                                                \
+          "an edge of a is written: one window by the new points, the others by the old")                    \
+        X(RESCORE_AT_CLAIM, "7", "a start with other points: accounts that nobody touches stay by the old")  \
         /* leaving */                                                                                        \
         X(GONE, "8", "out and in again, low behind, crash: a replay brings back what was forgotten")         \
         X(FLOOR_FORGETS, "8", "a floor bears the name of who left")                                          \

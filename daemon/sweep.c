@@ -257,7 +257,7 @@ static void hint(struct partition *p, const char *id, size_t id_len, const struc
                  * before board_step() comes by. */
                 if (RULE(BOARD_SWEEP_RESIDENTS))
                         board_check(p, number);
-                if (other_points && !(account_of(p, number)->flags & RECORD_LEFT))
+                if (RULE(RESCORE_RESIDENTS) && other_points && !(account_of(p, number)->flags & RECORD_LEFT))
                         account_dirty(p, number);
                 return;
         }

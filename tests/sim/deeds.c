@@ -232,6 +232,76 @@ static void do_log(struct world *world, unsigned arg, unsigned more)
                            (int64_t)(mix(arg) % (uint64_t)(world->n_log[p] + 1)));
 }
 
+static void do_points(struct world *world, struct node *node, unsigned arg)
+{
+        if (arg % 4 != 0)
+                world->table = (world->table + 1) % TABLES;
+        if (arg / 4 % 4 != 0)
+                node_reload(node);
+}
+
+static void do_crash(struct world *world, struct node *node, unsigned arg)
+{
+        for (int p = 0; p < world->n_partitions; p++) {
+                const struct partition *part = node_partition(node, p);
+
+                if (part != NULL && part->phase == PARTITION_OWNED && part->next > part->low)
+                        world_hit(world, HIT_CRASH);
+                if (part != NULL && part->phase == PARTITION_OWNED && part->rescore)
+                        world_hit(world, HIT_RESCORE_CRASH);
+        }
+        node_die(node);
+        node_start(node);
+        for (int p = 0; arg % 2 == 0 && p < world->n_partitions; p++)
+                if (world->target[p] == node->number)
+                        node_told(node, ORDER_ASSIGN, p);
+}
+
+/* Boards are judged by the floors in it, so not where there are any. */
+static void do_lose(struct world *world, unsigned arg, unsigned more)
+{
+        const int p = (int)(arg % (unsigned)world->n_partitions);
+        char command[40];
+        bool had = false;
+
+        if (world->conf->boards_size > 0)
+                return;
+        for (int n = 0; n < world->profile->n_nodes; n++) {
+                const struct partition *part = node_partition(&world->nodes[n], p);
+
+                if (part == NULL || part->epoch == 0)
+                        continue;
+                if (more % 2 == 0) /* and whoever has it dies just before */
+                        do_crash(world, &world->nodes[n], more / 2);
+                else
+                        had = true;
+        }
+        (void)snprintf(command, sizeof command, "del clout:own:t:%d", p);
+        if (!had && key_integer(server_key(world->servers[world->primary], command + 4, strlen(command + 4)),
+                                "low", 0) > 0)
+                world_hit(world, HIT_OWN_LOST);
+        server_do(world->servers[world->primary], command);
+}
+
+/* Whose sum a damaged part goes into, and where the account is on a board, nobody knows before it is found out: so where an
+ * account has one source, and there are no boards. */
+static void do_damage(struct world *world, unsigned arg, unsigned more)
+{
+        struct server *server = world->servers[world->primary];
+        const int account = (int)(more % (unsigned)world->profile->n_accounts);
+        char name[160], field[16];
+
+        if (world->conf->boards_size > 0 || world->profile->spread || world->profile->weight[DEED_GROW] > 0)
+                return;
+        (void)snprintf(name, sizeof name, "clout:a:%s", judge_name(account));
+        (void)snprintf(field, sizeof field, "_s%d", account_partition(world, account) + 1);
+        if (key_item(server_key(server, name, strlen(name)), field, strlen(field)) == NULL)
+                return;
+        world->doubtful |= UINT64_C(1) << account;
+        world_hit(world, HIT_DAMAGED);
+        server_damage(server, name, field, arg);
+}
+
 static size_t portion(const struct profile *profile, const struct buf *buf, unsigned arg)
 {
         const size_t but_the_last = net_commands(buf, -1 - (int)(arg / 8 % 4));
@@ -251,21 +321,6 @@ static void leave_the_end(struct world *world, struct node *node, unsigned arg)
 
         if (conn != NULL)
                 (void)net_send(world, conn, net_commands(&conn->out, -1 - (int)(arg % 8 == 0)));
-}
-
-static void do_crash(struct world *world, struct node *node, unsigned arg)
-{
-        for (int p = 0; p < world->n_partitions; p++) {
-                const struct partition *part = node_partition(node, p);
-
-                if (part != NULL && part->phase == PARTITION_OWNED && part->next > part->low)
-                        world_hit(world, HIT_CRASH);
-        }
-        node_die(node);
-        node_start(node);
-        for (int p = 0; arg % 2 == 0 && p < world->n_partitions; p++)
-                if (world->target[p] == node->number)
-                        node_told(node, ORDER_ASSIGN, p);
 }
 
 /* Minutes or hours; or to about the moment at which an account's next bucket begins, and so an old one leaves. */
@@ -357,6 +412,9 @@ void deed_do(struct world *world, const struct deed *deed)
         case DEED_LETTERS: node_letters(node); break;
         case DEED_GROW: do_grow(world, arg); break;
         case DEED_LOG: do_log(world, arg, more); break;
+        case DEED_POINTS: do_points(world, node, arg); break;
+        case DEED_LOSE: do_lose(world, arg, more); break;
+        case DEED_DAMAGE: do_damage(world, arg, more); break;
         case N_DEEDS: break;
         }
 }

@@ -158,6 +158,8 @@ void judge_executed(struct server *server, struct client *client)
         for (int a = 0; a < world->profile->n_accounts; a++)
                 if ((accounts & ~world->doubtful) >> a & 1)
                         check_account(world, server, a);
+        if (boards && world->profile->weight[DEED_POINTS] > 0) /* an account or an own key was written */
+                check_points(world, server);
         if (boards && world->conf->boards_size > 0)
                 check_boards(world, server, false);
 }
@@ -179,12 +181,12 @@ void judge_went_back(struct world *world, struct server *server)
         for (int a = 0; a < world->profile->n_accounts; a++) {
                 const struct key *key = key_of(server, "a:", names[a]);
 
-                if (key != NULL && key->spoiled)
+                if (key != NULL && (key->spoiled || any_damaged(key)))
                         world->doubtful |= UINT64_C(1) << a; /* whatever was written since, it is again */
                 for (int p = 0; p < world->n_partitions; p++) {
                         struct state state;
 
-                        if (!state_of(world, key, a, p, &state))
+                        if (any_damaged(key) || !state_of(world, key, a, p, &state))
                                 continue;
                         now->part[a][p].pos = state.pos;
                         now->part[a][p].at = state.at;

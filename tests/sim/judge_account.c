@@ -24,9 +24,26 @@ void forget_account(struct seen *before, int account)
                 forget_part(before, account, p);
 }
 
+static bool text_equals(struct text text, const char *string)
+{
+        return text.len == strlen(string) && memcmp(text.at, string, text.len) == 0;
+}
+
+const struct policy *policy_of(struct world *world, const struct key *key, int account)
+{
+        const struct item *pol = key_item(key, "pol", 3);
+
+        if (pol == NULL) /* no hash, or nothing but what says that a part is lost */
+                return world->policies[world->table];
+        for (int t = 0; t < TABLES; t++)
+                if (text_equals(pol->value, world->policies[t]->version))
+                        return world->policies[t];
+        world_fail(world, "points: of account %d are by a table that nobody has", account);
+}
+
 /* The account's score at @at when all messages of partition @p below @end have been counted. */
-void judged(const struct world *world, int account, int p, int64_t end, wall_ms_t at,
-            struct story_score *score)
+void judged(const struct world *world, const struct policy *policy, int account, int p, int64_t end,
+            wall_ms_t at, struct story_score *score)
 {
         const struct message *log = world->log[p];
 
@@ -42,7 +59,7 @@ void judged(const struct world *world, int account, int p, int64_t end, wall_ms_
                             &log[m].story.events[world->events_of[account][i].line], hashes[account], at,
                             score);
         }
-        story_points(world->conf, world->policy, score);
+        story_points(world->conf, policy, score);
 }
 
 static void add_score(struct story_score *sum, const struct story_score *part)
@@ -63,7 +80,8 @@ void judged_all(const struct world *world, int account, struct story_score *sum)
         for (int p = 0; p < world->n_partitions; p++) {
                 struct story_score part;
 
-                judged(world, account, p, world->n_log[p], world_now(world), &part);
+                judged(world, world->policies[world->table], account, p, world->n_log[p], world_now(world),
+                       &part);
                 add_score(sum, &part);
         }
 }
@@ -76,7 +94,7 @@ bool state_of(struct world *world, const struct key *key, int account, int p, st
 
         (void)snprintf(field, sizeof field, "_s%d", p + 1);
         item = key_item(key, field, strlen(field));
-        if (item == NULL || item->value.len == 0)
+        if (item == NULL || item->value.len == 0 || item->damaged)
                 return false;
         if (state_unpack((const uint8_t *)item->value.at, item->value.len, hashes[account], ret_state) !=
             CLOUTD_OK)
@@ -93,6 +111,15 @@ static bool is_lost(const struct key *key, int p)
         (void)snprintf(field, sizeof field, "_s%d", p + 1);
         item = key_item(key, field, strlen(field));
         return item != NULL && item->value.len == 0;
+}
+
+bool any_damaged(const struct key *key)
+{
+        bool any = false;
+
+        for (uint32_t i = 0; key != NULL && i < key->n_slots; i++)
+                any = any || (key->items[i].used && key->items[i].damaged);
+        return any;
 }
 
 bool any_lost(const struct world *world, const struct key *key)
@@ -112,11 +139,6 @@ static void cells_text(const struct conf *conf, const struct story_score *score,
                        counts[2], counts[3]);
 }
 
-static bool text_equals(struct text text, const char *string)
-{
-        return text.len == strlen(string) && memcmp(text.at, string, text.len) == 0;
-}
-
 void compare(struct world *world, const struct key *key, int account, const struct story_score *score,
              const char *when)
 {
@@ -124,6 +146,8 @@ void compare(struct world *world, const struct key *key, int account, const stru
         char cells[100];
         const struct item *item;
 
+        if (key_item(key, "pol", 3) == NULL)
+                world_fail(world, "points: %s, account %d does not say by which it is", when, account);
         for (size_t w = 0; w <= conf->n_windows; w++)
                 if (key_integer(key, story_window(conf, w), INT64_MIN) != score->points[w])
                         world_fail(world, "score: %s, %s of account %d is %" PRId64 ", should be %" PRId64,
@@ -199,7 +223,8 @@ static bool check_part(struct world *world, struct server *server, int account, 
         int64_t end = low;
 
         if (state_of(world, key, account, p, &state)) {
-                judged(world, account, p, state.pos + 1 > low ? state.pos + 1 : low, state.at, score);
+                judged(world, policy_of(world, key, account), account, p,
+                       state.pos + 1 > low ? state.pos + 1 : low, state.at, score);
                 if (score->left || is_out)
                         world_fail(world,
                                    "left: account %d left by offset %" PRId64 " and low %" PRId64
@@ -216,7 +241,7 @@ static bool check_part(struct world *world, struct server *server, int account, 
         entry = key_item(gone, (const char *)salted[account], SALTED_LEN);
         if (entry != NULL && strtoll(entry->value.at, NULL, 10) + 1 > end)
                 end = strtoll(entry->value.at, NULL, 10) + 1;
-        judged(world, account, p, end, world_now(world), score);
+        judged(world, world->policies[world->table], account, p, end, world_now(world), score);
         if (score->left != is_out)
                 world_fail(world,
                            "left: account %d %s by offset %" PRId64 " of partition %d, Redis says otherwise",
@@ -228,11 +253,36 @@ static bool check_part(struct world *world, struct server *server, int account, 
         return false;
 }
 
+bool judge_is_damaged(const struct server *server, int account)
+{
+        return any_damaged(key_of(server, "a:", names[account]));
+}
+
 bool judge_is_shared(const struct server *server)
 {
         const struct key *mode = server_key(server, "clout:mode", 10);
 
         return mode != NULL && mode->value.len > 0 && mode->value.at[0] == 's';
+}
+
+/* What an own key says of its accounts' points is so.  (An account of several partitions is by those of whoever wrote it
+ * last.) */
+void check_points(struct world *world, const struct server *server)
+{
+        if (world->profile->spread || world->profile->weight[DEED_GROW] > 0)
+                return;
+        for (int a = 0; a < world->profile->n_accounts; a++) {
+                const struct key *key = key_of(server, "a:", names[a]);
+                const int p = account_partition(world, a);
+                const struct item *said = key_item(key_of_partition(server, "own:t:", p), "pol", 3);
+
+                if (key != NULL && !key->spoiled && !(world->doubtful >> a & 1) && said != NULL &&
+                    said->value.len > 1 && !text_equals(said->value, policy_of(world, key, a)->version))
+                        world_fail(world,
+                                   "points: the own key of partition %d says that all are by others than "
+                                   "account %d",
+                                   p, a);
+        }
 }
 
 void check_account(struct world *world, struct server *server, int account)
@@ -243,7 +293,7 @@ void check_account(struct world *world, struct server *server, int account)
         bool shows_one = false;
         int n_parts = 0;
 
-        if (key != NULL && key->spoiled)
+        if (key != NULL && (key->spoiled || any_damaged(key)))
                 return;
         for (int p = 0; p < world->n_partitions; p++) {
                 struct story_score part;

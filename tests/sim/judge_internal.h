@@ -43,16 +43,20 @@ int server_index(const struct world *world, const struct server *server);
 
 /* judge_account.c */
 void forget_account(struct seen *before, int account);
+/* By which points its hash is; the file's where it does not say. */
+const struct policy *policy_of(struct world *world, const struct key *key, int account);
 /* The account's score at @at when all messages of partition @p below @end have been counted. */
-void judged(const struct world *world, int account, int p, int64_t end, wall_ms_t at,
-            struct story_score *score);
-/* The sum of what each partition's whole log gives, by now. */
+void judged(const struct world *world, const struct policy *policy, int account, int p, int64_t end,
+            wall_ms_t at, struct story_score *score);
+/* The sum of what each partition's whole log gives, by now and by the points that the file has. */
 void judged_all(const struct world *world, int account, struct story_score *sum);
 /* The part that partition @p feeds: whether there is one. */
 bool state_of(struct world *world, const struct key *key, int account, int p, struct state *ret_state);
+bool any_damaged(const struct key *key);
 bool any_lost(const struct world *world, const struct key *key);
 void compare(struct world *world, const struct key *key, int account, const struct story_score *score,
              const char *when);
+void check_points(struct world *world, const struct server *server);
 void check_account(struct world *world, struct server *server, int account);
 
 /* judge_board.c */

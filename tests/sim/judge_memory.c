@@ -17,7 +17,8 @@ static void check_resident(struct world *world, struct node *node, struct partit
 
         if (account < 0)
                 world_fail(world, "memory: an unknown account is resident");
-        judged(world, account, p->id, end > p->next ? end : p->next, node->lane->now_ms, &score);
+        judged(world, node->lane->settings->policy, account, p->id, end > p->next ? end : p->next,
+               node->lane->now_ms, &score);
         /* An EXEC may have taken it out of those who left and failed to write its state: what follows is read again. */
         if (score.left && world->doubtful >> account & 1)
                 return;

@@ -85,25 +85,34 @@ static void write_file(const char *folder, const char *name, const char *text)
         CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
+static _Noreturn void cannot_begin(const struct errmsg *errmsg)
+{
+        (void)fprintf(stderr, "%s\n", errmsg->text);
+        exit(1);
+}
+
 void judge_init(struct world *world)
 {
         static const char *const files[] = {"policy.yaml", "salt", "cloutd.yaml"};
+        static const int retweets[TABLES] = {10, 7};
         char folder[] = "/tmp/cloutd-sim-XXXXXX", text[1024], path[200];
         struct errmsg errmsg = {""};
 
         CHECK(mkdtemp(folder) != NULL);
-        (void)snprintf(text, sizeof text, STORY_POLICY, 10);
-        write_file(folder, "policy.yaml", text);
         write_file(folder, "salt", SALT);
         write_file(folder, "cloutd.yaml",
                    "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\nredis: {address: 'unix:/nowhere'}\n"
                    "policy: policy.yaml\nlanes: 1\nhttp: ''\noptout_salt_file: salt\n"
                    "windows: [{length: 2h, bucket: 1h}, {length: 4h, bucket: 2h}]\nheadline: 4h\n");
         (void)snprintf(path, sizeof path, "%s/cloutd.yaml", folder);
-        if (conf_load(path, &world->conf, &errmsg) != CLOUTD_OK ||
-            policy_load(world->conf->policy_path, world->conf, &world->policy, &errmsg) != CLOUTD_OK) {
-                (void)fprintf(stderr, "%s\n", errmsg.text);
-                exit(1);
+        if (conf_load(path, &world->conf, &errmsg) != CLOUTD_OK)
+                cannot_begin(&errmsg);
+        for (int t = 0; t < TABLES; t++) {
+                (void)snprintf(text, sizeof text, STORY_POLICY, retweets[t]);
+                write_file(folder, "policy.yaml", text);
+                if (policy_load(world->conf->policy_path, world->conf, &world->policies[t], &errmsg) !=
+                    CLOUTD_OK)
+                        cannot_begin(&errmsg);
         }
         for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
                 (void)snprintf(path, sizeof path, "%s/%s", folder, files[i]);

@@ -23,6 +23,8 @@ static void env_answer(void *ctx, const struct answer *answer)
 {
         struct node *node = ctx;
 
+        if (answer->kind == ANSWER_ADOPTED)
+                world_hit(node->world, HIT_RELOADED);
         if (answer->kind != ANSWER_CLAIMED || node->view[answer->partition] != VIEW_ASSIGNED)
                 return;
         node->fetches[answer->partition] = true;
@@ -180,8 +182,11 @@ void node_start(struct node *node)
                                       .random = env_random,
                                       .link_new = env_link};
         node->shared.conf = world->conf;
-        settings_init(&node->shared.settings, world->conf, world->policy);
-        node->shared.f_version = world->policy->f_version;
+        if (node->life > 1 && node->table != world->table)
+                world_hit(world, HIT_OTHER_POINTS);
+        node->table = world->table;
+        node->shared.settings = world->settings[node->table];
+        node->shared.f_version = node->shared.settings.policy->f_version;
         node->shared.sources = sources;
         node->shared.n_partitions = world->n_partitions;
         node->shared.telemetry = node->telemetry;
@@ -215,6 +220,15 @@ void node_told(struct node *node, enum order_kind kind, int p)
                         : kind == ORDER_REVOKE ? VIEW_REVOKED
                                                : VIEW_NONE;
         node_order(node, kind, p);
+}
+
+void node_reload(struct node *node)
+{
+        if (node->table == node->world->table)
+                return;
+        node->table = node->world->table;
+        world_say(node->world, "  node %d takes table %d", node->number, node->table);
+        lane_settings(node->lane, &node->world->settings[node->table]);
 }
 
 static void look_at_partition(struct world *world, const struct partition *p)

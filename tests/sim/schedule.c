@@ -158,6 +158,35 @@ static void make_recorded(struct profile *profile)
         profile->weight[DEED_GIVE] = (uint8_t)(profile->weight[DEED_GIVE] + 6);
 }
 
+/* Other points while anything goes on, and back again: accounts of which some are in memory and some are not. */
+static void make_points(uint64_t state, struct profile *profile)
+{
+        profile->weight[DEED_POINTS] = 4;
+        if (state >> 8 & 1)
+                profile->weight[DEED_CRASH] = (uint8_t)(profile->weight[DEED_CRASH] + 4);
+        if (state >> 9 & 1)
+                profile->memory = 1000;
+}
+
+/* Own keys are deleted, often when nobody has the partition. */
+static void make_lost(struct profile *profile)
+{
+        profile->weight[DEED_LOSE] = 4;
+        profile->weight[DEED_CRASH] = (uint8_t)(profile->weight[DEED_CRASH] + 5);
+        profile->leavers = false;
+        profile->boards = 0;
+        profile->past = false;
+}
+
+/* States are damaged, and found so when somebody loads them. */
+static void make_damaged(struct profile *profile)
+{
+        profile->weight[DEED_DAMAGE] = 8;
+        profile->weight[DEED_CRASH] = (uint8_t)(profile->weight[DEED_CRASH] + 3);
+        profile->boards = 0;
+        profile->past = false;
+}
+
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
@@ -178,6 +207,12 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 make_recorded(profile);
         if ((apart >> 35 & 15) == 0)
                 make_fickle(profile);
+        if (mix(seed ^ UINT64_C(1) << 61) % 8 == 0)
+                make_points(mix(seed ^ UINT64_C(1) << 61), profile);
+        if (mix(seed ^ UINT64_C(1) << 60) % 16 == 0)
+                make_lost(profile);
+        if (mix(seed ^ UINT64_C(1) << 59) % 16 == 0)
+                make_damaged(profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {

@@ -84,6 +84,7 @@ static const struct command {
         {"exec", 1, LOADED | AT_ONCE, cmd_exec},
         {"discard", 1, LOADED | AT_ONCE, cmd_discard},
         {"sim.spoil", 2, WRITE, cmd_spoil},
+        {"sim.damage", 4, WRITE, cmd_damage},
         {"sim.mend", 2, WRITE, cmd_mend},
 };
 
@@ -298,6 +299,17 @@ static void execute_on(struct server *server, const char *command, const char *n
 void server_spoil(struct server *server, const char *name)
 {
         execute_on(server, "sim.spoil", name);
+}
+
+void server_damage(struct server *server, const char *name, const char *field, unsigned how)
+{
+        char digits[16];
+        struct text argv[] = {{"sim.damage", 10},
+                              {name, (uint32_t)strlen(name)},
+                              {field, (uint32_t)strlen(field)},
+                              {digits, (uint32_t)snprintf(digits, sizeof digits, "%u", how)}};
+
+        execute(server, argv, 4);
 }
 
 void server_mend(struct server *server, const char *name)

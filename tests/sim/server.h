@@ -26,6 +26,7 @@ struct item { /* a field, or a member */
         struct text name, value;
         double score;
         bool used;
+        bool damaged; /* somebody changed its value, and nobody has written it since */
 };
 
 struct key {
@@ -109,6 +110,8 @@ int64_t key_integer(const struct key *key, const char *field, int64_t otherwise)
 /* Replace its value by one of another type, and back. */
 void server_spoil(struct server *server, const char *name);
 void server_mend(struct server *server, const char *name);
+/* Flip a bit of a field's value, or cut it short: by @how. */
+void server_damage(struct server *server, const char *name, const char *field, unsigned how);
 
 /* The item at @rank, best first, or NULL. */
 const struct item *key_ranked(const struct key *key, int64_t rank);

@@ -81,6 +81,29 @@ void cmd_spoil(struct call *call)
         say_simple(call, "+OK\r\n");
 }
 
+void cmd_damage(struct call *call)
+{
+        struct key *key = server_key(call->server, call->argv[1].at, call->argv[1].len);
+        struct item *item = (struct item *)key_item(key, call->argv[2].at, call->argv[2].len);
+        int64_t how = 0;
+
+        if (item != NULL && item->value.len > 1 && text_integer(call->argv[3], &how)) {
+                char bytes[4096];
+                uint32_t at, len = item->value.len < sizeof bytes ? item->value.len : sizeof bytes;
+
+                memcpy(bytes, item->value.at, len);
+                at = (uint32_t)(how / 4) % len;
+                if (how % 4 == 0)
+                        len = 1 + (uint32_t)(how / 4) % (len - 1);
+                else
+                        bytes[at] = (char)(bytes[at] ^ 1 << how / 4 % 8);
+                item->value = pool_text(call->server->pool, bytes, len);
+                item->damaged = true;
+                changed(call, key);
+        }
+        say_simple(call, "+OK\r\n");
+}
+
 void cmd_mend(struct call *call)
 {
         struct key *key = server_key(call->server, call->argv[1].at, call->argv[1].len);

@@ -91,6 +91,7 @@ void cmd_flushall(struct call *call);
 void cmd_fcall(struct call *call);
 void cmd_function(struct call *call);
 void cmd_spoil(struct call *call);
+void cmd_damage(struct call *call);
 void cmd_mend(struct call *call);
 void cmd_unwatch(struct call *call);
 void cmd_watch(struct call *call);

@@ -146,8 +146,10 @@ struct item *item_make(struct server *server, struct key *key, struct text name)
         struct item *item = (struct item *)key_item(key, name.at, name.len);
         uint32_t i = 0;
 
-        if (item != NULL)
+        if (item != NULL) {
+                item->damaged = false; /* whoever asks for it writes it */
                 return item;
+        }
         while (i < key->n_slots && key->items[i].used)
                 i++;
         if (i == key->cap) {

@@ -51,7 +51,10 @@ static struct story_event random_event(struct world *world, uint64_t z, int acco
                                     .followers = followers[z / 3 % 5],
                                     .ts_ms = world->wall_ms,
                                     .undo = z / 15 % 8 == 0};
-        const unsigned what = (unsigned)(z / 120 % (world->profile->leavers ? 6 : 32));
+        unsigned what = (unsigned)(z / 120 % (world->profile->leavers ? 6 : 32));
+
+        if (what < 4 && world->profile->weight[DEED_LOSE] > 0)
+                what += 4; /* by whose `low` nobody can say who had left */
 
         if (world->profile->fickle && world->n_events_of[account] > 0 && mix(z ^ 1) % 2 == 0)
                 return turned(world, account);

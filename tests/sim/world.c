@@ -69,8 +69,9 @@ static bool partition_settled(const struct world *world, int p)
 
         return part != NULL && part->phase == PARTITION_OWNED && !part->seek_wanted &&
                part->next == world->n_log[p] && partition_saved(part) && due_idle(part) &&
-               part->sweep_phase == SWEEP_NONE && part->visit == 0 && !part->rescore &&
-               part->floors_unsaved == 0;
+               part->sweep_phase == SWEEP_NONE && part->visit == VISIT_NOBODY && !part->rescore &&
+               !part->pol_unsaved && part->floors_unsaved == 0 &&
+               part->lane->settings->policy == world->settings[world->table].policy;
 }
 
 static bool settled(const struct world *world)
@@ -165,6 +166,20 @@ static bool is_in_doubt(const struct node *node)
         return false;
 }
 
+/* Who is damaged is found so when he is loaded. */
+static void touch_the_damaged(struct world *world)
+{
+        const struct server *server = world->servers[world->primary];
+
+        for (int a = 0; a < world->profile->n_accounts; a++) {
+                const struct story_event event = {
+                        .kind = STORY_FOLLOW, .account = a, .ts_ms = world->wall_ms};
+
+                if (judge_is_damaged(server, a))
+                        topic_append(world, account_partition(world, a), &event, 1, false);
+        }
+}
+
 static void mend_all(struct world *world)
 {
         struct server *server = world->servers[world->primary];
@@ -195,6 +210,7 @@ static void mend_all(struct world *world)
                 node->clock_ms = 0;
                 node->connects_fail = node->seeks_fail = node->io_fails = 0;
                 node->heap.fail_at = 0;
+                node_reload(node);
                 for (int p = 0; p < world->n_partitions; p++)
                         if (node->view[p] == VIEW_ASSIGNED && world->target[p] != n)
                                 node_told(node, ORDER_DROP, p);
@@ -230,6 +246,7 @@ static void somebody_is_late(struct world *world)
 static void finish(struct world *world)
 {
         mend_all(world);
+        touch_the_damaged(world);
         settle(world, "without faults");
         judge_end(world, "at the end");
         crash_all(world); /* nobody is in memory */
@@ -279,6 +296,9 @@ static void begin(struct world *world, const struct profile *profile)
         memset(world->letter_sent, 0, sizeof world->letter_sent);
         memset(world->n_events_of, 0, sizeof world->n_events_of);
         judge_begin(world);
+        world->table = 0;
+        for (int t = 0; t < TABLES; t++)
+                settings_init(&world->settings[t], world->conf, world->policies[t]);
         if (profile->edgy)
                 world->wall_ms += world_edge_in(world, 0) - (int64_t)(mix(profile->seed ^ 3) % 4000);
         for (int p = 0; p < PARTITIONS; p++) {
@@ -323,9 +343,13 @@ static void collect(struct world *world)
         static const struct {
                 enum lane_counter counter;
                 enum hit hit;
-        } rows[] = {{LANE_REDIS_ROLLBACKS, HIT_WENT_BACK}, {LANE_FENCED, HIT_FENCED},
-                    {LANE_EVICTIONS, HIT_EVICTED},         {LANE_LOADS, HIT_LOADED},
-                    {LANE_FOREIGN, HIT_BOARD_ANEW},        {LANE_FIRED, HIT_FIRED}};
+        } rows[] = {{LANE_REDIS_ROLLBACKS, HIT_WENT_BACK},
+                    {LANE_FENCED, HIT_FENCED},
+                    {LANE_EVICTIONS, HIT_EVICTED},
+                    {LANE_LOADS, HIT_LOADED},
+                    {LANE_FOREIGN, HIT_BOARD_ANEW},
+                    {LANE_FIRED, HIT_FIRED},
+                    {LANE_REPAIRS, HIT_REBUILT}};
 
         if (world->profile->recorded)
                 world_hit(world, HIT_RECORDED);

@@ -24,41 +24,45 @@
 #define MESSAGES   128
 #define CONNS      24
 #define BRANCHES   3
+#define TABLES     2 /* of points */
 #define TEXT_BYTES ((size_t)1 << 20)
 #define START_MS   INT64_C(1718000000000)
 #define HOUR_MS    INT64_C(3600000)
 
 /* name, weight when a profile has it, what it does */
-#define DEEDS(X)                                                         \
-        X(RUN, 16, "a node makes some rounds, its bytes travel at once") \
-        X(STEP, 10, "a node makes one step")                             \
-        X(SEND, 10, "bytes reach the server")                            \
-        X(RECEIVE, 10, "bytes reach the node")                           \
-        X(FEED, 14, "a node takes messages from its queue")              \
-        X(PRODUCE, 12, "a message is written to the log")                \
-        X(TIME, 10, "time passes")                                       \
-        X(EDGES, 2, "so much time passes that scores fall")              \
-        X(CRASH, 2, "a node dies and starts again")                      \
-        X(REBALANCE, 3, "the group decides who has what")                \
-        X(TAKE, 3, "a node hears that all is taken away")                \
-        X(GIVE, 5, "a node hears what it has")                           \
-        X(COMMIT, 2, "a node commits to Kafka")                          \
-        X(CUT, 3, "a connection breaks")                                 \
-        X(LATE, 4, "bytes of a dead connection reach the server")        \
-        X(BACK, 2, "Redis goes back in time")                            \
-        X(FAILOVER, 1, "a replica that lags becomes the primary")        \
-        X(OTHER, 1, "Redis shows a past that was lost before")           \
-        X(FLUSH, 1, "Redis is emptied")                                  \
-        X(FAULT, 1, "Redis answers with errors for a while")             \
-        X(SPOIL, 1, "a key gets another type for a while")               \
-        X(REFUSE, 1, "connecting fails")                                 \
-        X(BREAK_IO, 1, "a read or write fails")                          \
-        X(CLOCK, 1, "a node's clock is wrong by up to 5 s")              \
-        X(ALLOC, 1, "an allocation fails")                               \
-        X(SEEK, 1, "the next seeks fail")                                \
-        X(LETTERS, 3, "dead letters are delivered")                      \
-        X(GROW, 0, "the topic gets another partition")                   \
-        X(LOG, 0, "a log shows less, or another one, or is whole again")
+#define DEEDS(X)                                                               \
+        X(RUN, 16, "a node makes some rounds, its bytes travel at once")       \
+        X(STEP, 10, "a node makes one step")                                   \
+        X(SEND, 10, "bytes reach the server")                                  \
+        X(RECEIVE, 10, "bytes reach the node")                                 \
+        X(FEED, 14, "a node takes messages from its queue")                    \
+        X(PRODUCE, 12, "a message is written to the log")                      \
+        X(TIME, 10, "time passes")                                             \
+        X(EDGES, 2, "so much time passes that scores fall")                    \
+        X(CRASH, 2, "a node dies and starts again")                            \
+        X(REBALANCE, 3, "the group decides who has what")                      \
+        X(TAKE, 3, "a node hears that all is taken away")                      \
+        X(GIVE, 5, "a node hears what it has")                                 \
+        X(COMMIT, 2, "a node commits to Kafka")                                \
+        X(CUT, 3, "a connection breaks")                                       \
+        X(LATE, 4, "bytes of a dead connection reach the server")              \
+        X(BACK, 2, "Redis goes back in time")                                  \
+        X(FAILOVER, 1, "a replica that lags becomes the primary")              \
+        X(OTHER, 1, "Redis shows a past that was lost before")                 \
+        X(FLUSH, 1, "Redis is emptied")                                        \
+        X(FAULT, 1, "Redis answers with errors for a while")                   \
+        X(SPOIL, 1, "a key gets another type for a while")                     \
+        X(REFUSE, 1, "connecting fails")                                       \
+        X(BREAK_IO, 1, "a read or write fails")                                \
+        X(CLOCK, 1, "a node's clock is wrong by up to 5 s")                    \
+        X(ALLOC, 1, "an allocation fails")                                     \
+        X(SEEK, 1, "the next seeks fail")                                      \
+        X(LETTERS, 3, "dead letters are delivered")                            \
+        X(GROW, 0, "the topic gets another partition")                         \
+        X(LOG, 0, "a log shows less, or another one, or is whole again")       \
+        X(POINTS, 0, "the file has other points, and perhaps a node reads it") \
+        X(LOSE, 0, "an own key is deleted")                                    \
+        X(DAMAGE, 0, "a bit of an account's state is flipped, or its end is lost")
 
 enum deed_kind {
 #define DEED_NAME(name, weight, about) DEED_##name,
@@ -119,7 +123,13 @@ struct deed {
         X(GAP, "stopped: the log begins too late")                             \
         X(TRUNCATED, "stopped: the log ends too early")                        \
         X(ANOTHER_LOG, "stopped: it is another log")                           \
-        X(GOES_ON, "stopped, and goes on where the log is whole again")
+        X(GOES_ON, "stopped, and goes on where the log is whole again")        \
+        X(RELOADED, "points changed while running")                            \
+        X(RESCORE_CRASH, "crash while accounts are scored anew")               \
+        X(OTHER_POINTS, "start with other points")                             \
+        X(OWN_LOST, "own key deleted while nobody had it in memory")           \
+        X(DAMAGED, "state of an account damaged")                              \
+        X(REBUILT, "damaged account rebuilt from the log")
 
 enum hit {
 #define HIT_NAME(name, about) HIT_##name,
@@ -176,6 +186,7 @@ struct node {
         struct telemetry *telemetry;
         struct link *links;
         int64_t clock_ms; /* wrong by */
+        int table;        /* of points, that it was told last */
         enum view view[PARTITIONS];
         bool fetches[PARTITIONS];
         int64_t at[PARTITIONS];
@@ -190,7 +201,9 @@ struct node {
 struct world {
         const struct profile *profile;
         struct conf *conf;
-        struct policy *policy;
+        struct policy *policies[TABLES];
+        struct settings settings[TABLES];
+        int table; /* of points, that the daemons' file has now */
         wall_ms_t wall_ms;
         mono_us_t mono_us;
         struct node nodes[NODES];
@@ -273,6 +286,7 @@ static inline uint64_t mix(uint64_t z)
 void node_start(struct node *node);
 void node_die(struct node *node);
 void node_told(struct node *node, enum order_kind kind, int p); /* by the group, about one partition */
+void node_reload(struct node *node);                            /* it reads the file with the points */
 void node_hears(struct world *world, struct node *node);        /* what the node has by now */
 void node_step(struct node *node);
 void node_feed(struct node *node, int p, int most); /* messages, @most of them */
@@ -326,6 +340,7 @@ uint64_t judge_hash(int account);
 
 /* judge_account.c */
 bool judge_is_shared(const struct server *server); /* the mode, as Redis has it */
+bool judge_is_damaged(const struct server *server, int account);
 
 /* judge_board.c */
 void judge_exact_ask(struct node *node); /* before a step: what it then says of its boards is of that step */
