@@ -21,8 +21,6 @@
 #define MINUTE (60 * SECOND)
 #define HOUR   (60 * MINUTE)
 
-#define BUCKETS_MAX \
-        10080 /* a week of minutes; a busy account keeps as many, and writes them with each flush */
 #define SALT_BYTES_MIN      16 /* shorter ones can be guessed, and with the salt all who left */
 #define SECRET_BYTES_MAX    ((size_t)4096)
 #define REDIS_PORT          6379
@@ -412,11 +410,11 @@ static enum cloutd_err read_window(const struct conf_reader *reader, const struc
                 return yaml_doc_fail(doc, bucket, conf_keys[bucket_row].name,
                                      "%s does not divide the length %s",
                                      (const char *)bucket->data.scalar.value, window->name);
-        if (window->length_ms / window->bucket_ms > BUCKETS_MAX)
+        if (window->length_ms / window->bucket_ms > CONF_BUCKETS_MAX)
                 return yaml_doc_fail(
                         doc, bucket, conf_keys[bucket_row].name, "%s makes %lld buckets of %s, at most %d",
                         (const char *)bucket->data.scalar.value,
-                        (long long)(window->length_ms / window->bucket_ms), window->name, BUCKETS_MAX);
+                        (long long)(window->length_ms / window->bucket_ms), window->name, CONF_BUCKETS_MAX);
         for (const struct conf_window *other = conf->windows; other < window; other++)
                 if (other->length_ms == window->length_ms)
                         return yaml_doc_fail(doc, length, conf_keys[length_row].name,

@@ -21,7 +21,6 @@
 
 #define CTL_ACCOUNT_MAX 255
 #define CTL_REDIS_MS    5000
-#define CTL_KAFKA_MS    10000
 
 /* What the command line and the configuration say.  One thread. */
 struct ctl {
@@ -33,7 +32,10 @@ struct ctl {
         bool terminal; /* out is one */
         const char *account;
         size_t account_len;
-        int64_t partition; /* resume: which, and what */
+        const char *policy_file; /* explain, policy simulate: by this one; NULL: none */
+        const char *sides[2];    /* policy show, diff: versions or files */
+        int64_t timeout_s;       /* optout, optin: how long to wait for it */
+        int64_t partition;       /* resume: which, and what */
         enum resume resume;
         const char *log_level;
         const char *window; /* NULL: the headline */
@@ -48,6 +50,10 @@ enum cloutd_err ctl_top(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_get(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_explain(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_policy_show(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_policy_diff(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_policy_simulate(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_optout(struct ctl *ctl, struct errmsg *reterr);
+enum cloutd_err ctl_optin(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_lag(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_resume(struct ctl *ctl, struct errmsg *reterr);
 enum cloutd_err ctl_status(struct ctl *ctl, struct errmsg *reterr);
@@ -56,6 +62,7 @@ enum cloutd_err ctl_log_level(struct ctl *ctl, struct errmsg *reterr);
 
 /* Say on stderr, in one sentence, that what was asked for is not there. */
 void ctl_nothing(struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void ctl_no_account(struct ctl *ctl);
 
 /* ---- text (ctl_text.c) ---- */
 
@@ -164,39 +171,61 @@ void ctl_account_text(FILE *out, const struct conf *conf, const struct ctl *acco
 void ctl_account_json(FILE *out, const struct conf *conf, const struct ctl *account,
                       const struct ctl_hash *hash);
 
-/* What an account was given points for. */
+/* What an account was given points for, and what comes next. */
+struct ctl_part;
 struct ctl_statement {
-        const struct conf *conf;
-        const struct policy *policy;
+        const struct conf *conf;     /* with the windows of @policy */
+        const struct policy *policy; /* that the score was computed by */
+        const struct policy *by;     /* whose points are shown instead; NULL: its own */
         const char *account;
         size_t account_len;
+        unsigned place;
         const char *current; /* policy version that Redis calls current; NULL: none */
         const char *source;  /* "topic:partition" that it was counted from; NULL: not known */
         const char *
                 gaps; /* "from-to ..": records of it that the log lost before they were counted; NULL: none */
         struct scoring scoring;
-        struct state state; /* of the part that _src names */
-        size_t n_parts;     /* as many partitions feed the account */
-        struct tally tally; /* of all parts */
+        struct ctl_part *parts; /* as many partitions feed the account; that of source first */
+        size_t n_parts;
+        struct tally tally; /* of all parts, at... */
         wall_ms_t at;
         wall_ms_t next;                /* 0: none */
-        const char *version;           /* policy version of the score; "" where the hash has none */
-        bool points_known;             /* that version is @policy's */
         int64_t in_redis[WINDOWS_MAX]; /* the score fields */
         int64_t score;
+        wall_ms_t change_at
+                [WINDOWS_MAX]; /* the next change of a window's points without new events; 0: never */
+        int64_t change_to[WINDOWS_MAX];
 };
-/* Read the hash of an account (sorted) with this policy; @ret_statement borrows from all of them.  The caller
- * fills in current and source.  CLOUTD_ECORRUPT names the field that is not what cloutd wrote. */
+/* Read the hash of an account (sorted) with the policy that it names, of whose windows @conf tells; @ret_statement borrows from all
+ * of them, and is to be given to ctl_statement_free().  The caller fills in current, source and gaps.
+ * CLOUTD_ECORRUPT names the field that is not what cloutd wrote. */
 enum cloutd_err ctl_statement_read(const struct conf *conf, const struct policy *policy, const char *account,
                                    size_t account_len, const struct ctl_hash *hash,
                                    struct ctl_statement *ret_statement, struct errmsg *reterr);
+void ctl_statement_free(struct ctl_statement *statement);
 /* Whether it adds up to what Redis shows; CLOUTD_ECORRUPT names both figures. */
 enum cloutd_err ctl_statement_check(const struct ctl_statement *statement, const struct ctl_hash *hash,
                                     struct errmsg *reterr);
+/* From here on by the points of @other, which has the same cells. */
+void ctl_statement_by(struct ctl_statement *statement, const struct policy *other);
+void ctl_statement_foresee(struct ctl_statement *statement); /* fill in change_at and change_to */
 void ctl_statement_text(FILE *out, const struct ctl_statement *statement, bool utf8);
 void ctl_statement_json(FILE *out, const struct ctl_statement *statement, bool equal);
 
-void ctl_policy_text(FILE *out, const struct policy *policy, const struct conf *conf);
+/* ---- policies (ctl_policy.c) ---- */
+
+/* The published policy of this version.  CLOUTD_ECORRUPT where Redis has none that cloutd wrote. */
+enum cloutd_err ctl_policy_published(struct ctl *ctl, const char *version, struct policy **ret_policy,
+                                     struct errmsg *reterr);
+/* The one that counts now; *ret_policy is NULL where there is none yet, which was said then. */
+enum cloutd_err ctl_policy_current(struct ctl *ctl, struct policy **ret_policy, struct errmsg *reterr);
+/* @conf, but with windows and headline of @policy: a copy that owns nothing. */
+struct conf ctl_policy_conf(const struct conf *conf, const struct policy *policy);
+
+void ctl_policy_text(FILE *out, const struct policy *policy);
+/* What changes from @from to @to. */
+void ctl_diff_text(FILE *out, const struct policy *from, const struct policy *to, bool utf8);
+void ctl_diff_json(FILE *out, const struct policy *from, const struct policy *to);
 
 struct ctl_lag {
         int32_t partition;

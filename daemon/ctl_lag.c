@@ -5,8 +5,8 @@
  * the lag. Neither the daemon nor the group's committed offsets are asked: a position in Redis is the one
  * that counts, and it can be read when no daemon runs. */
 #include "ctl.h"
+#include "ctl_kafka.h"
 #include <inttypes.h>
-#include <librdkafka/rdkafka.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,106 +154,16 @@ void ctl_lag_json(FILE *out, const char *topic, const struct ctl_lag *lags, size
 
 /* ---- Kafka ---- */
 
-struct trouble {
-        bool refused; /* for good */
-        char reason[256];
-};
-
-/* librdkafka's own sentence says more than the code of the call that failed: keep the first one.
- * Runs in rd_kafka_poll(), so in our thread. */
-static void on_error(rd_kafka_t *kafka, int code, const char *reason, void *opaque)
-{
-        struct trouble *trouble = opaque;
-
-        (void)kafka;
-        if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL)
-                trouble->refused = true;
-        if (trouble->reason[0] == '\0' && code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-                (void)snprintf(trouble->reason, sizeof trouble->reason, "%s", reason);
-}
-
-/* What librdkafka would log goes nowhere: it comes as an error too, and one sentence is enough. */
-static void on_log(const rd_kafka_t *kafka, int level, const char *facility, const char *text)
-{
-        (void)kafka;
-        (void)level;
-        (void)facility;
-        (void)text;
-}
-
-static enum cloutd_err set(const struct conf *conf, rd_kafka_conf_t *settings, const char *name,
-                           const char *value, struct errmsg *reterr)
-{
-        char why[512];
-
-        if (rd_kafka_conf_set(settings, name, value, why, sizeof why) == RD_KAFKA_CONF_OK)
-                return CLOUTD_OK;
-        return fail(reterr, CLOUTD_ECONF, "%s: Kafka: %s: %s", conf->path, name, why);
-}
-
-/* A consumer that consumes nothing: its settings are the daemon's, so "the end" is what the daemon can reach.
- */
-static enum cloutd_err kafka_open(const struct conf *conf, struct trouble *trouble, rd_kafka_t **ret_kafka,
-                                  struct errmsg *reterr)
-{
-        rd_kafka_conf_t *settings = rd_kafka_conf_new();
-        char why[512];
-        enum cloutd_err err = set(conf, settings, "client.id", "cloutctl", reterr);
-
-        for (size_t i = 0; err == CLOUTD_OK && i < conf->n_kafka_properties; i++)
-                err = set(conf, settings, conf->kafka_properties[i].name, conf->kafka_properties[i].value,
-                          reterr);
-        if (err == CLOUTD_OK)
-                err = set(conf, settings, "bootstrap.servers", conf->kafka_brokers, reterr);
-        if (err != CLOUTD_OK) {
-                rd_kafka_conf_destroy(settings);
-                return err;
-        }
-        rd_kafka_conf_set_opaque(settings, trouble);
-        rd_kafka_conf_set_error_cb(settings, on_error);
-        rd_kafka_conf_set_log_cb(settings, on_log);
-        *ret_kafka = rd_kafka_new(RD_KAFKA_CONSUMER, settings, why, sizeof why);
-        if (*ret_kafka != NULL)
-                return CLOUTD_OK; /* settings are its own now */
-        rd_kafka_conf_destroy(settings);
-        return fail(reterr, CLOUTD_ECONF, "%s: Kafka: %s", conf->path, why);
-}
-
-static enum cloutd_err kafka_failed(rd_kafka_t *kafka, const struct conf *conf, const struct trouble *trouble,
-                                    rd_kafka_resp_err_t code, struct errmsg *reterr)
-{
-        (void)rd_kafka_poll(kafka, 0); /* on_error() gets what is waiting */
-        return fail(reterr, trouble->refused ? CLOUTD_EREFUSED : CLOUTD_EAGAIN, "cannot ask Kafka at %s: %s",
-                    conf->kafka_brokers,
-                    trouble->reason[0] != '\0' ? trouble->reason : rd_kafka_err2str(code));
-}
-
 /* The topic's partitions, in order; what Redis and the log have is not known yet. */
-static enum cloutd_err kafka_partitions(rd_kafka_t *kafka, const struct conf *conf,
-                                        const struct trouble *trouble, struct ctl_lag **ret_lags,
-                                        size_t *ret_n, struct errmsg *reterr)
+static enum cloutd_err make_lags(struct ctl_kafka *kafka, struct ctl_lag **ret_lags, size_t *ret_n,
+                                 struct errmsg *reterr)
 {
-        const struct rd_kafka_metadata *metadata;
-        const rd_kafka_metadata_topic_t *found;
         struct ctl_lag *lags;
-        rd_kafka_resp_err_t code;
-        rd_kafka_topic_t *topic = rd_kafka_topic_new(kafka, conf->kafka_topic, NULL);
         size_t n;
+        const enum cloutd_err err = ctl_kafka_partitions(kafka, &n, reterr);
 
-        if (topic == NULL)
-                return fail(reterr, CLOUTD_ECONF, "%s: kafka.topic: %s", conf->path,
-                            rd_kafka_err2str(rd_kafka_last_error()));
-        code = rd_kafka_metadata(kafka, 0, topic, &metadata, CTL_KAFKA_MS);
-        rd_kafka_topic_destroy(topic);
-        if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-                return kafka_failed(kafka, conf, trouble, code, reterr);
-        found = metadata->topic_cnt == 1 ? &metadata->topics[0] : NULL;
-        code = found != NULL ? found->err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-        n = found != NULL && found->partition_cnt > 0 ? (size_t)found->partition_cnt : 0;
-        rd_kafka_metadata_destroy(metadata);
-        if (n == 0)
-                return fail(reterr, CLOUTD_EREFUSED, "Kafka at %s has no topic '%s' for us: %s",
-                            conf->kafka_brokers, conf->kafka_topic, rd_kafka_err2str(code));
+        if (err != CLOUTD_OK)
+                return err;
         lags = calloc(n, sizeof *lags);
         if (lags == NULL)
                 return fail(reterr, CLOUTD_ENOMEM, "out of memory");
@@ -264,15 +174,13 @@ static enum cloutd_err kafka_partitions(rd_kafka_t *kafka, const struct conf *co
         return CLOUTD_OK;
 }
 
-static enum cloutd_err kafka_end(rd_kafka_t *kafka, const struct conf *conf, const struct trouble *trouble,
-                                 struct ctl_lag *lag, struct errmsg *reterr)
+static enum cloutd_err read_end(struct ctl_kafka *kafka, struct ctl_lag *lag, struct errmsg *reterr)
 {
         int64_t begin;
         const rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
-                kafka, conf->kafka_topic, lag->partition, &begin, &lag->end, CTL_KAFKA_MS);
+                kafka->rk, kafka->conf->kafka_topic, lag->partition, &begin, &lag->end, CTL_KAFKA_MS);
 
-        return code == RD_KAFKA_RESP_ERR_NO_ERROR ? CLOUTD_OK
-                                                  : kafka_failed(kafka, conf, trouble, code, reterr);
+        return code == RD_KAFKA_RESP_ERR_NO_ERROR ? CLOUTD_OK : ctl_kafka_failed(kafka, code, reterr);
 }
 
 /* ---- Redis ---- */
@@ -315,21 +223,21 @@ enum cloutd_err ctl_lag_read(struct ctl *ctl, struct ctl_lag *lag, struct errmsg
 
 enum cloutd_err ctl_lag(struct ctl *ctl, struct errmsg *reterr)
 {
-        struct trouble trouble = {.refused = false};
+        struct ctl_kafka kafka;
         struct ctl_lag *lags = NULL;
-        rd_kafka_t *kafka = NULL;
         size_t n = 0;
-        enum cloutd_err err = kafka_open(ctl->conf, &trouble, &kafka, reterr);
+        /* A consumer that consumes nothing: its settings are the daemon's, so "the end" is what the daemon can reach. */
+        enum cloutd_err err = ctl_kafka_open(ctl->conf, RD_KAFKA_CONSUMER, NULL, &kafka, reterr);
 
         if (err != CLOUTD_OK)
                 return err;
-        err = kafka_partitions(kafka, ctl->conf, &trouble, &lags, &n, reterr);
+        err = make_lags(&kafka, &lags, &n, reterr);
         /* Redis first: a log that went on meanwhile is longer than what Redis has, as it should be. */
         for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
                 err = ctl_lag_read(ctl, &lags[i], reterr);
         for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
-                err = kafka_end(kafka, ctl->conf, &trouble, &lags[i], reterr);
-        rd_kafka_destroy(kafka);
+                err = read_end(&kafka, &lags[i], reterr);
+        rd_kafka_destroy(kafka.rk);
         if (err == CLOUTD_OK && ctl->json)
                 ctl_lag_json(ctl->out, ctl->conf->kafka_topic, lags, n, clock_wall_ms());
         else if (err == CLOUTD_OK)

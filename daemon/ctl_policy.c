@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl_policy.c - which table are the scores computed by right now?
+/* ctl_policy.c - which table are the scores computed by, right now or once?
  *
- * Redis says which (clout:policy) and has it as JSON; the policy file beside the configuration has the same
- * table in a form that we read anyway.  Where both have one version, they have one meaning, so the file is
- * printed; where not, the JSON is shown as it is, and the difference is said, since that is what the operator
- * needs to know. */
+ * Every version that was ever used stays in Redis (clout:policy:<version>), and clout:policy says which counts now.  A policy that is
+ * named on the command line is one of these, by its version, or a file. */
 #include "ctl.h"
 #include <inttypes.h>
 #include <string.h>
@@ -41,7 +39,7 @@ static const char *duration(char ret_text[CTL_NUMBER_SIZE], int64_t ms)
         return ret_text;
 }
 
-void ctl_policy_text(FILE *out, const struct policy *policy, const struct conf *conf)
+void ctl_policy_text(FILE *out, const struct policy *policy)
 {
         char text[CTL_NAME_SIZE], tier[CTL_TIER_SIZE], number[CTL_NUMBER_SIZE];
         size_t w_rule = strlen("rule"), w_tier = strlen("actor");
@@ -75,73 +73,113 @@ void ctl_policy_text(FILE *out, const struct policy *policy, const struct conf *
                 (void)fputc('\n', out);
         }
         (void)fputs("\nwindow  slides by\n", out);
-        for (size_t w = 0; w <= conf->n_windows; w++) {
-                ctl_put_left(out, ctl_window_name(conf, w), 8);
+        for (size_t w = 0; w <= policy->n_windows; w++) {
+                ctl_put_left(out, w < policy->n_windows ? policy->windows[w].name : "all", 8);
                 (void)fprintf(out, "%s%s\n",
-                              w < conf->n_windows ? duration(number, conf->windows[w].bucket_ms) : "-",
-                              w == (size_t)conf->headline ? "  the score" : "");
+                              w < policy->n_windows ? duration(number, policy->windows[w].bucket_ms) : "-",
+                              w == (size_t)policy->headline ? "  the score" : "");
         }
 }
 
-/* Our JSON has control bytes only as escapes: others are not ours, and may steer the terminal. */
-static bool is_plain(const char *text, size_t len)
+struct conf ctl_policy_conf(const struct conf *conf, const struct policy *policy)
 {
-        for (size_t i = 0; i < len; i++)
-                if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
-                        return false;
-        return true;
+        struct conf copy = *conf;
+
+        memcpy(copy.windows, policy->windows, sizeof copy.windows);
+        copy.n_windows = policy->n_windows;
+        copy.headline = policy->headline;
+        return copy;
 }
 
-static enum cloutd_err show(struct ctl *ctl, const char *version, const redisReply *json,
-                            struct errmsg *reterr)
+/* ---- finding one ---- */
+
+enum cloutd_err ctl_policy_published(struct ctl *ctl, const char *version, struct policy **ret_policy,
+                                     struct errmsg *reterr)
 {
+        char shown[CTL_NAME_SIZE], key[CTL_NAME_SIZE + 16];
         struct policy *policy = NULL;
         struct errmsg why = {""};
-        char shown[CTL_NAME_SIZE];
-
-        (void)ctl_name(shown, version, strlen(version), false);
-        if (json->type == REDIS_REPLY_STRING && !is_plain(json->str, json->len))
-                return fail(reterr, CLOUTD_ECORRUPT, "policy %s in Redis was not written by cloutd", shown);
-        if (json->type != REDIS_REPLY_STRING)
-                return fail(reterr, CLOUTD_ECORRUPT,
-                            "Redis says that policy %s is current, but has no such policy", shown);
-        if (ctl->json) {
-                (void)fprintf(ctl->out, "%s\n", json->str);
-                return CLOUTD_OK;
-        }
-        (void)policy_load(ctl->conf->policy_path, ctl->conf, &policy, &why); /* why not is shown below */
-        if (policy != NULL && strcmp(policy->version, version) == 0) {
-                ctl_policy_text(ctl->out, policy, ctl->conf);
-        } else if (policy != NULL) {
-                (void)fprintf(ctl->out, "version  %s, as Redis has it; %s has version %s\n\n%s\n", shown,
-                              ctl->conf->policy_path, policy->version, json->str);
-        } else {
-                (void)fprintf(ctl->out,
-                              "version  %s, as Redis has it; the policy file cannot be used: %s\n\n%s\n",
-                              shown, why.text, json->str);
-        }
-        policy_free(policy);
-        return CLOUTD_OK;
-}
-
-enum cloutd_err ctl_policy_show(struct ctl *ctl, struct errmsg *reterr)
-{
-        const char *prefix = ctl->conf->redis_prefix;
-        redisReply *version, *json;
-        enum cloutd_err err = redis_run(ctl->redis, &version, reterr, "GET %spolicy", prefix);
+        redisReply *json;
+        enum cloutd_err err =
+                redis_run(ctl->redis, &json, reterr, "GET %spolicy:%s", ctl->conf->redis_prefix, version);
 
         if (err != CLOUTD_OK)
                 return err;
-        if (version->type != REDIS_REPLY_STRING) {
-                ctl_nothing(ctl, "there is no policy under %s in Redis yet: cloutd writes it when it starts",
-                            prefix);
-        } else {
-                err = redis_run(ctl->redis, &json, reterr, "GET %spolicy:%s", prefix, version->str);
-                if (err == CLOUTD_OK) {
-                        err = show(ctl, version->str, json, reterr);
-                        freeReplyObject(json);
-                }
+        (void)ctl_name(shown, version, strlen(version), false);
+        (void)snprintf(key, sizeof key, "policy %s", shown);
+        if (json->type != REDIS_REPLY_STRING)
+                err = fail(reterr, CLOUTD_ECORRUPT,
+                           "Redis has no policy %s: no cloutd has ever used it there", shown);
+        else
+                err = policy_parse(key, json->str, json->len, ctl->conf, &policy, &why);
+        if (policy != NULL && strcmp(policy->version, version) != 0)
+                err = fail(&why, CLOUTD_ECORRUPT, "it names another version");
+        if (err != CLOUTD_OK && json->type == REDIS_REPLY_STRING)
+                err = fail(reterr, err, "policy %s in Redis is damaged: %s", shown, why.text);
+        freeReplyObject(json);
+        if (err != CLOUTD_OK) {
+                policy_free(policy);
+                return err;
         }
+        *ret_policy = policy;
+        return CLOUTD_OK;
+}
+
+enum cloutd_err ctl_policy_current(struct ctl *ctl, struct policy **ret_policy, struct errmsg *reterr)
+{
+        redisReply *version;
+        enum cloutd_err err =
+                redis_run(ctl->redis, &version, reterr, "GET %spolicy", ctl->conf->redis_prefix);
+
+        *ret_policy = NULL;
+        if (err != CLOUTD_OK)
+                return err;
+        if (version->type == REDIS_REPLY_STRING)
+                err = ctl_policy_published(ctl, version->str, ret_policy, reterr);
+        else
+                ctl_nothing(ctl, "there is no policy under %s in Redis yet: cloutd writes it when it starts",
+                            ctl->conf->redis_prefix);
         freeReplyObject(version);
+        return err;
+}
+
+/* A version is 16 hex digits; everything else is a file. */
+static enum cloutd_err named(struct ctl *ctl, const char *name, struct policy **ret_policy,
+                             struct errmsg *reterr)
+{
+        if (strlen(name) == 16 && name[strspn(name, "0123456789abcdef")] == '\0')
+                return ctl_policy_published(ctl, name, ret_policy, reterr);
+        return policy_load(name, ctl->conf, ret_policy, reterr);
+}
+
+/* ---- commands ---- */
+
+enum cloutd_err ctl_policy_show(struct ctl *ctl, struct errmsg *reterr)
+{
+        struct policy *policy = NULL;
+        enum cloutd_err err = ctl->sides[0] != NULL ? named(ctl, ctl->sides[0], &policy, reterr)
+                                                    : ctl_policy_current(ctl, &policy, reterr);
+
+        if (policy != NULL && ctl->json)
+                (void)fprintf(ctl->out, "%s\n", policy->json);
+        else if (policy != NULL)
+                ctl_policy_text(ctl->out, policy);
+        policy_free(policy);
+        return err;
+}
+
+enum cloutd_err ctl_policy_diff(struct ctl *ctl, struct errmsg *reterr)
+{
+        struct policy *from = NULL, *to = NULL;
+        enum cloutd_err err = named(ctl, ctl->sides[0], &from, reterr);
+
+        if (err == CLOUTD_OK)
+                err = named(ctl, ctl->sides[1], &to, reterr);
+        if (err == CLOUTD_OK && ctl->json)
+                ctl_diff_json(ctl->out, from, to);
+        else if (err == CLOUTD_OK)
+                ctl_diff_text(ctl->out, from, to, ctl->utf8);
+        policy_free(from);
+        policy_free(to);
         return err;
 }

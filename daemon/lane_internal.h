@@ -18,6 +18,7 @@
 #include "buf.h"
 #include "cloutd/lane.h"
 #include "cloutd/log.h"
+#include "cloutd/salt.h"
 #include "cloutd/stop.h"
 #include "cloutd/table.h"
 #include "redis_link.h"
@@ -39,7 +40,6 @@
 #define WATCH_EVERY_US INT64_C(1000000) /* each own key is looked at, at the least */
 #define OWN_REPLIES    10 /* token epoch seq low f host pid resume gen lost: of the HMGET in the tail */
 #define TOKEN_LEN      32
-#define SALTED_LEN     16 /* bytes of a salted hash */
 #define BATCH_EVENTS   64
 
 /* An event as the counting pass needs it. */

@@ -1,26 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leave.c - who left, without saying who.
  *
- * Of an account that left, only a keyed hash stays in Redis: the first 16 bytes of HMAC-SHA256(salt, id). The
- * salt is in the configuration, not in Redis, so the set alone does not tell whether a name is in it.  The
- * positions of those who have no hash to keep them (left, or back without an event) lie in `gone` until `low`
+ * Of an account that left, only a keyed hash stays in Redis (salt.c).  The positions of those who have no hash to keep them (left, or back without an event) lie in `gone` until `low`
  * has passed them: they keep a replay from showing again what was forgotten. */
+#include "cloutd/salt.h"
 #include "lane_internal.h"
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdlib.h>
 #include <string.h>
 
 void leave_salted(const struct lane *lane, const char *id, size_t id_len, uint8_t *ret_salted)
 {
-        const struct conf *conf = lane->shared->conf;
-        uint8_t digest[EVP_MAX_MD_SIZE];
-        unsigned digest_len = 0;
-
-        CHECK(conf->optout_salt != NULL); /* the start and ingest.c see to it */
-        CHECK(HMAC(EVP_sha256(), conf->optout_salt, (int)conf->optout_salt_len, (const unsigned char *)id,
-                   id_len, digest, &digest_len) != NULL);
-        memcpy(ret_salted, digest, SALTED_LEN);
+        salt_hash(lane->shared->conf, id, id_len,
+                  ret_salted); /* the start and ingest.c see to it that there is one */
 }
 
 static size_t gone_slot(const struct gone *gone, const uint8_t *salted)

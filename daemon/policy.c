@@ -1,46 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* policy.c - which interactions earn what, and under which name can anybody check it?
+/* policy.c - which interactions earn what?
  *
- * A policy is a YAML file for the operator and a JSON object for readers, who find it beside the scores:
- *
- *   {"name":"kred","version":"0f3c…","rules":[{"name":"retweet","types":["retweet"],"tiers":[{"points":10},
- *    {"followers_over":10000,"points":25}]}],"cells":[{"rule":"retweet","tier":0,"followers_over":null,"points":10},
- *    {"rule":"retweet","tier":1,"followers_over":10000,"points":25}],"windows":[{"name":"24h","length_ms":86400000,
- *    "bucket_ms":3600000}],"headline":"24h"}
- *
- * in UTF-8, without spaces, members in this order; a string escapes ", \ and the bytes below 0x20 (\b \t \n
- * \f \r by letter, the others as \u00xx) and nothing else.  That is what JSON libraries write when asked for
- * no spaces and no ASCII-only, so the version can be checked with any of them:
- *
- *   policy = json.loads(text); version = policy.pop("version")
- *   text = json.dumps(policy, separators=(",", ":"), ensure_ascii=False).encode()
- *   assert xxhash.xxh3_128_hexdigest(text)[:16] == version
- *
- * The version says what a score means.  f_version says what a count means: it stands in Redis, and counts
- * made under another one are refused.  It is XXH3-64 of lines of text, first a number for the meaning of the
- * code itself:
- *
- *   f 1                           to be raised when the decoder, the bucket shift or the packing of counts
- * changes max_clock_skew_ms 300000      decides which events are rejected window 86400000 3600000 length and
- * bucket in ms, in the file's order: rings are numbered by it rule                          in the file's
- * order: cells are numbered by it type 7 retweet                bytes and text, sorted: their order in the
- * file means nothing over -1                       a line a tier
- *
- * Points, names of rules and the headline are not in it: changing those re-scores what is stored. */
+ * A policy is a YAML file for the operator, and a JSON object for readers, who find it beside the scores (policy_json.c).
+ * JSON of that form is YAML too, so one reader takes both; the published one names windows and headline besides, which a
+ * file leaves to the configuration. */
 #include "cloutd/policy.h"
+#include "cloutd/clock.h"
+#include "policy_internal.h"
 #include "yaml_doc.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
-#define F_MEANING    2
 #define NAME_MAX_LEN 255
 #define TYPES_MAX    1000 /* in a rule: each is compared with all others */
 
-/* The names that a policy has, for yaml_doc_mapping(). */
-enum { NAME, RULES, RULE_NAME, RULE_TYPES, RULE_TIERS, TIER_FOLLOWERS_OVER, TIER_POINTS, N_NAMES };
+/* The names that a policy has, for yaml_doc_mapping(): those of a file first. */
+enum {
+        NAME,
+        RULES,
+        RULE_NAME,
+        RULE_TYPES,
+        RULE_TIERS,
+        TIER_FOLLOWERS_OVER,
+        TIER_POINTS,
+        N_FILE_NAMES,
+        VERSION = N_FILE_NAMES,
+        CELLS, /* follow from the rules */
+        WINDOWS,
+        WINDOW_NAME,
+        WINDOW_LENGTH,
+        WINDOW_BUCKET,
+        HEADLINE,
+        N_NAMES
+};
 static const char *const names[N_NAMES] = {
         [NAME] = "name",
         [RULES] = "rules",
@@ -49,6 +43,13 @@ static const char *const names[N_NAMES] = {
         [RULE_TIERS] = "rules.tiers",
         [TIER_FOLLOWERS_OVER] = "rules.tiers.followers_over",
         [TIER_POINTS] = "rules.tiers.points",
+        [VERSION] = "version",
+        [CELLS] = "cells",
+        [WINDOWS] = "windows",
+        [WINDOW_NAME] = "windows.name",
+        [WINDOW_LENGTH] = "windows.length_ms",
+        [WINDOW_BUCKET] = "windows.bucket_ms",
+        [HEADLINE] = "headline",
 };
 
 /* Type name -> rule: open addressing, at most a quarter full, so that nearly every look-up ends at its first
@@ -100,6 +101,7 @@ struct reader {
         struct yaml_doc doc;
         struct policy *policy;
         const struct policy *running; /* whose cells it has to have; NULL: any */
+        size_t n_names;               /* N_FILE_NAMES, or N_NAMES where it is a published one */
 };
 
 /* Counts are kept for each cell of the policy at work: other cells would need other counts. */
@@ -121,7 +123,8 @@ static enum cloutd_err fail_nomem(const struct reader *reader)
 static enum cloutd_err read_mapping(const struct reader *reader, const yaml_node_t *node, const char *within,
                                     const int *required, size_t n_required, const yaml_node_t **ret_values)
 {
-        const enum cloutd_err err = yaml_doc_mapping(&reader->doc, node, within, names, N_NAMES, ret_values);
+        const enum cloutd_err err =
+                yaml_doc_mapping(&reader->doc, node, within, names, reader->n_names, ret_values);
 
         for (size_t i = 0; err == CLOUTD_OK && i < n_required; i++)
                 if (ret_values[required[i]] == NULL)
@@ -213,7 +216,7 @@ static enum cloutd_err read_type(const struct reader *reader, const yaml_node_t 
         return CLOUTD_OK;
 }
 
-static bool has_type(const struct policy_rule *rule, const char *type)
+bool policy_rule_has(const struct policy_rule *rule, const char *type)
 {
         for (size_t i = 0; i < rule->n_types; i++)
                 if (strcmp(rule->types[i], type) == 0)
@@ -227,7 +230,7 @@ static bool same_types(const struct policy_rule *a, const struct policy_rule *b)
         bool same = a->n_types == b->n_types;
 
         for (size_t i = 0; same && i < a->n_types; i++)
-                same = has_type(b, a->types[i]);
+                same = policy_rule_has(b, a->types[i]);
         return same;
 }
 
@@ -283,13 +286,65 @@ static enum cloutd_err read_rule(struct reader *reader, const yaml_node_t *node)
         return err;
 }
 
+static enum cloutd_err read_window(struct reader *reader, const yaml_node_t *node)
+{
+        static const int required[] = {WINDOW_NAME, WINDOW_LENGTH, WINDOW_BUCKET};
+        struct conf_window *window = &reader->policy->windows[reader->policy->n_windows++];
+        const yaml_node_t *values[N_NAMES];
+        char *name = NULL;
+        enum cloutd_err err = read_mapping(reader, node, names[WINDOWS], required, 3, values);
+
+        if (err == CLOUTD_OK)
+                err = yaml_doc_integer(&reader->doc, values[WINDOW_LENGTH], names[WINDOW_LENGTH], 1,
+                                       TIME_SANE_MS, &window->length_ms);
+        if (err == CLOUTD_OK)
+                err = yaml_doc_integer(&reader->doc, values[WINDOW_BUCKET], names[WINDOW_BUCKET], 1,
+                                       window->length_ms, &window->bucket_ms);
+        if (err == CLOUTD_OK && (window->length_ms % window->bucket_ms != 0 ||
+                                 window->length_ms / window->bucket_ms > CONF_BUCKETS_MAX))
+                return yaml_doc_fail(&reader->doc, node, names[WINDOW_BUCKET], "does not divide the length");
+        if (err == CLOUTD_OK)
+                err = yaml_doc_string(&reader->doc, values[WINDOW_NAME], names[WINDOW_NAME], 1,
+                                      sizeof window->name - 1, &name);
+        if (err == CLOUTD_OK)
+                memcpy(window->name, name, strlen(name) + 1);
+        free(name);
+        return err;
+}
+
+/* What a file leaves to the configuration. */
+static enum cloutd_err read_windows(struct reader *reader, const yaml_node_t *const *values)
+{
+        struct policy *policy = reader->policy;
+        char *headline = NULL;
+        size_t n = 0;
+        enum cloutd_err err = yaml_doc_list(&reader->doc, values[WINDOWS], names[WINDOWS], &n);
+
+        if (err == CLOUTD_OK && n > CONF_WINDOWS_MAX)
+                return yaml_doc_fail(&reader->doc, values[WINDOWS], names[WINDOWS], "more than %d",
+                                     CONF_WINDOWS_MAX);
+        for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
+                err = read_window(reader, yaml_doc_item(&reader->doc, values[WINDOWS], i));
+        if (err == CLOUTD_OK)
+                err = yaml_doc_string(&reader->doc, values[HEADLINE], names[HEADLINE], 1, NAME_MAX_LEN,
+                                      &headline);
+        if (err != CLOUTD_OK)
+                return err;
+        while (policy->headline < (int)n && strcmp(policy->windows[policy->headline].name, headline) != 0)
+                policy->headline++;
+        free(headline);
+        return CLOUTD_OK;
+}
+
 static enum cloutd_err read_all(struct reader *reader)
 {
-        static const int required[] = {NAME, RULES};
+        static const int required[] = {NAME, RULES, VERSION, CELLS, WINDOWS, HEADLINE};
+        const bool published = reader->n_names == N_NAMES;
         const yaml_node_t *values[N_NAMES];
         struct policy *policy = reader->policy;
         size_t n_rules;
-        enum cloutd_err err = read_mapping(reader, yaml_doc_root(&reader->doc), "", required, 2, values);
+        enum cloutd_err err =
+                read_mapping(reader, yaml_doc_root(&reader->doc), "", required, published ? 6 : 2, values);
 
         if (err == CLOUTD_OK)
                 err = yaml_doc_string(&reader->doc, values[NAME], names[NAME], 1, NAME_MAX_LEN,
@@ -305,6 +360,8 @@ static enum cloutd_err read_all(struct reader *reader)
                 return fail_nomem(reader);
         for (size_t i = 0; err == CLOUTD_OK && i < n_rules; i++)
                 err = read_rule(reader, yaml_doc_item(&reader->doc, values[RULES], i));
+        if (err == CLOUTD_OK && published)
+                err = read_windows(reader, values);
         return err;
 }
 
@@ -335,208 +392,101 @@ static struct policy_types *types_new(const struct policy *policy)
         return types;
 }
 
-static void put_string(FILE *out, const char *string)
+/* Of the document that was loaded; it is given up here. */
+static enum cloutd_err read_document(struct reader *reader, const struct conf *conf,
+                                     struct policy **ret_policy)
 {
-        (void)fputc('"', out); /* errors stay on the stream; its owner asks at the end */
-        for (const char *s = string; *s != '\0'; s++) {
-                switch (*s) {
-                case '"': (void)fputs("\\\"", out); break;
-                case '\\': (void)fputs("\\\\", out); break;
-                case '\b': (void)fputs("\\b", out); break;
-                case '\t': (void)fputs("\\t", out); break;
-                case '\n': (void)fputs("\\n", out); break;
-                case '\f': (void)fputs("\\f", out); break;
-                case '\r': (void)fputs("\\r", out); break;
-                default:
-                        if ((unsigned char)*s < 0x20)
-                                (void)fprintf(out, "\\u%04x", (unsigned char)*s);
-                        else
-                                (void)fputc(*s, out);
-                        break;
-                }
+        struct policy *policy = reader->policy = calloc(1, sizeof *reader->policy);
+        enum cloutd_err err = CLOUTD_OK;
+
+        if (policy == NULL)
+                err = fail_nomem(reader);
+        if (err == CLOUTD_OK && reader->n_names == N_FILE_NAMES) {
+                memcpy(policy->windows, conf->windows, sizeof policy->windows);
+                policy->n_windows = conf->n_windows;
+                policy->headline = conf->headline;
         }
-        (void)fputc('"', out);
-}
-
-static void put_rule(FILE *out, const struct policy *policy, const struct policy_rule *rule)
-{
-        (void)fputs("{\"name\":", out);
-        put_string(out, rule->name);
-        (void)fputs(",\"types\":[", out);
-        for (size_t i = 0; i < rule->n_types; i++) {
-                (void)fputs(i == 0 ? "" : ",", out);
-                put_string(out, rule->types[i]);
-        }
-        (void)fputs("],\"tiers\":[", out);
-        for (size_t i = 0; i < rule->n_tiers; i++) {
-                const struct policy_cell *cell = &policy->cells[rule->first_cell + i];
-
-                (void)fputs(i == 0 ? "{" : ",{", out);
-                if (i > 0)
-                        (void)fprintf(out, "\"followers_over\":%" PRId64 ",", cell->followers_over);
-                (void)fprintf(out, "\"points\":%" PRId32 "}", cell->points);
-        }
-        (void)fputs("]}", out);
-}
-
-static void put_cell(FILE *out, const struct policy *policy, const struct policy_cell *cell)
-{
-        (void)fputs("{\"rule\":", out);
-        put_string(out, policy->rules[cell->rule].name);
-        (void)fprintf(out, ",\"tier\":%u,\"followers_over\":", cell->tier);
-        if (cell->tier == 0)
-                (void)fputs("null", out);
-        else
-                (void)fprintf(out, "%" PRId64, cell->followers_over);
-        (void)fprintf(out, ",\"points\":%" PRId32 "}", cell->points);
-}
-
-/* The JSON object; with @version NULL without that member. */
-static void put_policy(FILE *out, const struct policy *policy, const struct conf *conf, const char *version)
-{
-        (void)fputs("{\"name\":", out);
-        put_string(out, policy->name);
-        if (version != NULL)
-                (void)fprintf(out, ",\"version\":\"%s\"", version);
-        (void)fputs(",\"rules\":[", out);
-        for (size_t i = 0; i < policy->n_rules; i++) {
-                (void)fputs(i == 0 ? "" : ",", out);
-                put_rule(out, policy, &policy->rules[i]);
-        }
-        (void)fputs("],\"cells\":[", out);
-        for (size_t i = 0; i < policy->n_cells; i++) {
-                (void)fputs(i == 0 ? "" : ",", out);
-                put_cell(out, policy, &policy->cells[i]);
-        }
-        (void)fputs("],\"windows\":[", out);
-        for (size_t i = 0; i < conf->n_windows; i++)
-                (void)fprintf(out, "%s{\"name\":\"%s\",\"length_ms\":%" PRId64 ",\"bucket_ms\":%" PRId64 "}",
-                              i == 0 ? "" : ",", conf->windows[i].name, conf->windows[i].length_ms,
-                              conf->windows[i].bucket_ms);
-        (void)fprintf(out, "],\"headline\":\"%s\"}",
-                      (size_t)conf->headline < conf->n_windows ? conf->windows[conf->headline].name : "all");
-}
-
-static int compare_strings(const void *a, const void *b)
-{
-        return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* The text that f_version is the hash of; see the top.  False: out of memory. */
-static bool put_f(FILE *out, const struct policy *policy, const struct conf *conf)
-{
-        (void)fprintf(out, "f %d\nmax_clock_skew_ms %" PRId64 "\n", F_MEANING, conf->max_clock_skew_ms);
-        for (size_t i = 0; i < conf->n_windows; i++)
-                (void)fprintf(out, "window %" PRId64 " %" PRId64 "\n", conf->windows[i].length_ms,
-                              conf->windows[i].bucket_ms);
-        for (const struct policy_rule *rule = policy->rules; rule < policy->rules + policy->n_rules; rule++) {
-                char **sorted = malloc(rule->n_types * sizeof *sorted);
-
-                if (sorted == NULL)
-                        return false;
-                memcpy(sorted, rule->types, rule->n_types * sizeof *sorted);
-                qsort(sorted, rule->n_types, sizeof *sorted, compare_strings);
-                (void)fputs("rule\n", out);
-                for (size_t i = 0; i < rule->n_types; i++)
-                        (void)fprintf(out, "type %zu %s\n", strlen(sorted[i]), sorted[i]);
-                for (size_t i = 0; i < rule->n_tiers; i++)
-                        (void)fprintf(out, "over %" PRId64 "\n",
-                                      policy->cells[rule->first_cell + i].followers_over);
-                free(sorted);
-        }
-        return true;
-}
-
-/* Close a memory stream: false if anything that was written to it got lost. */
-static bool close_text(FILE *out)
-{
-        const bool lost = ferror(out) != 0;
-
-        return fclose(out) == 0 && !lost;
-}
-
-static bool publish(struct policy *policy, const struct conf *conf)
-{
-        XXH128_canonical_t digest;
-        char *text = NULL;
-        size_t len = 0;
-        bool fine;
-        FILE *out = open_memstream(&text, &len);
-
-        if (out == NULL)
-                return false;
-        put_policy(out, policy, conf, NULL);
-        fine = close_text(out);
-        if (fine) {
-                XXH128_canonicalFromHash(&digest, XXH3_128bits(text, len));
-                for (size_t i = 0; i < 8; i++)
-                        (void)snprintf(policy->version + 2 * i, 3, "%02x", digest.digest[i]);
-        }
-        free(text);
-        if (!fine)
-                return false;
-
-        out = open_memstream(&policy->json, &len);
-        if (out == NULL)
-                return false;
-        put_policy(out, policy, conf, policy->version);
-        return close_text(out);
-}
-
-static bool hash_f(struct policy *policy, const struct conf *conf)
-{
-        char *text = NULL;
-        size_t len = 0;
-        FILE *out = open_memstream(&text, &len);
-
-        if (out == NULL)
-                return false;
-        bool fine = put_f(out, policy, conf);
-        fine = close_text(out) && fine;
-        if (fine)
-                policy->f_version = XXH3_64bits(text, len);
-        free(text);
-        return fine;
-}
-
-static enum cloutd_err load(const char *path, const struct conf *conf, const struct policy *running,
-                            struct policy **ret_policy, struct errmsg *reterr)
-{
-        struct reader reader = {.running = running};
-        enum cloutd_err err = yaml_doc_load(&reader.doc, path, reterr);
-
-        if (err != CLOUTD_OK)
-                return err;
-        reader.policy = calloc(1, sizeof *reader.policy);
-        err = reader.policy == NULL ? fail_nomem(&reader) : read_all(&reader);
+        if (err == CLOUTD_OK)
+                err = read_all(reader);
         if (err == CLOUTD_OK) {
-                reader.policy->types = types_new(reader.policy);
-                if (reader.policy->types == NULL || !publish(reader.policy, conf) ||
-                    !hash_f(reader.policy, conf))
-                        err = fail_nomem(&reader);
+                policy->types = types_new(policy);
+                if (policy->types == NULL || !policy_publish(policy) ||
+                    !policy_hash_f(policy, conf->max_clock_skew_ms))
+                        err = fail_nomem(reader);
         }
-        yaml_doc_fini(&reader.doc);
+        yaml_doc_fini(&reader->doc);
         if (err != CLOUTD_OK) {
-                policy_free(reader.policy);
+                policy_free(policy);
                 return err;
         }
-        *ret_policy = reader.policy;
+        *ret_policy = policy;
         return CLOUTD_OK;
+}
+
+enum cloutd_err policy_load_like(const char *path, const struct conf *conf, const struct policy *running,
+                                 struct policy **ret_policy, struct errmsg *reterr)
+{
+        struct reader reader = {.running = running, .n_names = N_FILE_NAMES};
+        const enum cloutd_err err = yaml_doc_load(&reader.doc, path, reterr);
+
+        return err == CLOUTD_OK ? read_document(&reader, conf, ret_policy) : err;
 }
 
 enum cloutd_err policy_load(const char *path, const struct conf *conf, struct policy **ret_policy,
                             struct errmsg *reterr)
 {
-        return load(path, conf, NULL, ret_policy, reterr);
+        return policy_load_like(path, conf, NULL, ret_policy, reterr);
 }
 
 enum cloutd_err policy_reload(const struct conf *conf, const struct policy *running,
                               struct policy **ret_policy, struct errmsg *reterr)
 {
-        const enum cloutd_err err = load(conf->policy_path, conf, running, ret_policy, reterr);
+        const enum cloutd_err err = policy_load_like(conf->policy_path, conf, running, ret_policy, reterr);
 
         CHECK(err != CLOUTD_OK || (*ret_policy)->f_version == running->f_version);
         return err;
+}
+
+enum cloutd_err policy_parse(const char *name, const char *json, size_t len, const struct conf *conf,
+                             struct policy **ret_policy, struct errmsg *reterr)
+{
+        struct reader reader = {.n_names = N_NAMES};
+        struct policy *policy = NULL;
+        struct errmsg why = {""};
+        size_t yaml_len = 0;
+        char *yaml = policy_json_as_yaml(json, len, &yaml_len);
+        enum cloutd_err err;
+
+        if (yaml == NULL)
+                return fail(reterr, CLOUTD_ENOMEM, "%s: out of memory", name);
+        err = yaml_doc_parse(&reader.doc, name, yaml, yaml_len, &why);
+        if (err == CLOUTD_OK)
+                err = read_document(&reader, conf, &policy);
+        free(yaml);
+        if (err == CLOUTD_OK && (strlen(policy->json) != len || memcmp(policy->json, json, len) != 0))
+                err = fail(&why, CLOUTD_ECONF, "%s: says what no policy says that is read and written again",
+                           name);
+        if (err != CLOUTD_OK) {
+                policy_free(policy);
+                return fail(reterr, err == CLOUTD_ECONF ? CLOUTD_ECORRUPT : err,
+                            "it was not written by cloutd: %s", why.text);
+        }
+        *ret_policy = policy;
+        return CLOUTD_OK;
+}
+
+bool policy_same_cells(const struct policy *a, const struct policy *b)
+{
+        bool same = a->n_rules == b->n_rules && a->n_cells == b->n_cells && a->n_windows == b->n_windows;
+
+        for (size_t r = 0; same && r < a->n_rules; r++)
+                same = a->rules[r].n_tiers == b->rules[r].n_tiers && same_types(&a->rules[r], &b->rules[r]);
+        for (size_t c = 0; same && c < a->n_cells; c++)
+                same = a->cells[c].followers_over == b->cells[c].followers_over;
+        for (size_t w = 0; same && w < a->n_windows; w++)
+                same = a->windows[w].length_ms == b->windows[w].length_ms &&
+                       a->windows[w].bucket_ms == b->windows[w].bucket_ms;
+        return same;
 }
 
 struct policy *policy_free(struct policy *policy)

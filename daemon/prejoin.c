@@ -3,6 +3,7 @@
 #include "cloutd/clock.h"
 #include "cloutd/kafka.h"
 #include "cloutd/redis_connect.h"
+#include "cloutd/salt.h"
 #include "reply.h"
 #include "server_check.h"
 #include "shared.h"
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #define TIMEOUT_MS 5000
 
@@ -143,8 +143,7 @@ static enum cloutd_err check_salt(redisContext *redis, const struct conf *conf, 
         enum cloutd_err err;
 
         if (conf->optout_salt != NULL)
-                (void)snprintf(check, sizeof check, "%016" PRIx64,
-                               (uint64_t)XXH3_64bits_withSeed(conf->optout_salt, conf->optout_salt_len, 1));
+                salt_check_text(conf, check);
         err = redis_run(redis, &reply, reterr, "GET %ssalt_check", conf->redis_prefix);
         if (err != CLOUTD_OK)
                 return err;

@@ -85,24 +85,82 @@ static void name_of(const char *resp, char ret_name[NAME_SIZE])
         }
 }
 
+static enum cloutd_err queue(redisContext *redis, char ret_name[NAME_SIZE], struct errmsg *reterr,
+                             const char *format, va_list args)
+{
+        char *command = NULL;
+        const int len = redisvFormatCommand(&command, format, args);
+
+        if (len < 0)
+                return fail(reterr, CLOUTD_EAGAIN, "Redis: no memory for a command");
+        name_of(command, ret_name);
+        /* What cannot be queued is missed where its answer is asked for. */
+        (void)redisAppendFormattedCommand(redis, command, (size_t)len);
+        redisFreeCommand(command);
+        return CLOUTD_OK;
+}
+
+enum cloutd_err redis_queue(redisContext *redis, struct errmsg *reterr, const char *format, ...)
+{
+        char name[NAME_SIZE];
+        enum cloutd_err err;
+        va_list args;
+
+        va_start(args, format);
+        err = queue(redis, name, reterr, format, args);
+        va_end(args);
+        return err;
+}
+
+enum cloutd_err redis_answer(redisContext *redis, redisReply **ret_reply, const char *name,
+                             struct errmsg *reterr)
+{
+        redisReply *reply = NULL;
+
+        if (redis->err == 0)
+                (void)redisGetReply(redis, (void **)&reply);
+        return take_reply(redis, reply, name, ret_reply, reterr);
+}
+
 enum cloutd_err redis_run(redisContext *redis, redisReply **ret_reply, struct errmsg *reterr,
                           const char *format, ...)
 {
-        char *command = NULL, name[NAME_SIZE];
-        redisReply *reply = NULL;
+        char name[NAME_SIZE];
+        enum cloutd_err err;
         va_list args;
-        int len;
 
         va_start(args, format);
-        len = redisvFormatCommand(&command, format, args);
+        err = queue(redis, name, reterr, format, args);
         va_end(args);
-        if (len < 0)
-                return fail(reterr, CLOUTD_EAGAIN, "Redis: no memory for a command");
-        name_of(command, name);
-        if (redisAppendFormattedCommand(redis, command, (size_t)len) == REDIS_OK)
-                (void)redisGetReply(redis, (void **)&reply);
-        redisFreeCommand(command);
-        return take_reply(redis, reply, name, ret_reply, reterr);
+        return err == CLOUTD_OK ? redis_answer(redis, ret_reply, name, reterr) : err;
+}
+
+enum cloutd_err redis_exec(redisContext *redis, size_t n, redisReply **ret_reply, struct errmsg *reterr)
+{
+        redisReply *reply = NULL;
+        enum cloutd_err err = CLOUTD_OK;
+
+        for (size_t i = 0; err == CLOUTD_OK && i < n + 1; i++) { /* OK, and QUEUED for each */
+                err = redis_answer(redis, &reply, "a transaction", reterr);
+                if (err == CLOUTD_OK)
+                        freeReplyObject(reply);
+        }
+        if (err == CLOUTD_OK)
+                err = redis_answer(redis, &reply, "EXEC", reterr);
+        if (err != CLOUTD_OK || reply == NULL) /* the analyzer cannot know that it is not */
+                return err;
+        if (reply->type != REDIS_REPLY_ARRAY || reply->elements != n)
+                err = fail(reterr, CLOUTD_ECORRUPT, "Redis: EXEC: an answer that no Redis gives");
+        for (size_t i = 0; err == CLOUTD_OK && i < n; i++)
+                if (reply->element[i]->type == REDIS_REPLY_ERROR)
+                        err = fail(reterr, meaning_of(reply->element[i]->str), "Redis: EXEC: %s",
+                                   reply->element[i]->str);
+        if (err != CLOUTD_OK) {
+                freeReplyObject(reply);
+                return err;
+        }
+        *ret_reply = reply;
+        return CLOUTD_OK;
 }
 
 bool redis_number(const redisReply *reply, int64_t most, int64_t *ret_number)

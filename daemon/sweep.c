@@ -9,6 +9,7 @@
  * is through and every cut that then held a wanted account is closed, the sweep is done. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
+#include "pattern.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,14 +179,8 @@ static void ask_end(struct sweeper *sweeper, enum scan_phase phase)
 
 static void ask_keys(struct sweeper *sweeper)
 {
-        char pattern[512], *p = pattern;
+        char pattern[512], *p = pattern_put(pattern, sweeper->lane->key, sweeper->lane->key_prefix_len);
 
-        /* the prefix may hold characters that mean something in a pattern */
-        for (size_t i = 0; i < sweeper->lane->key_prefix_len; i++) {
-                if (strchr("*?[]\\^-", sweeper->lane->key[i]) != NULL)
-                        *p++ = '\\';
-                *p++ = sweeper->lane->key[i];
-        }
         *p++ = '*';
         ask_begin(sweeper);
         resp_command(&sweeper->out, 6);

@@ -13,7 +13,9 @@
 #include <stdint.h>
 
 #define CONF_WINDOWS_MAX 8
-#define LANES_MAX        64
+#define CONF_BUCKETS_MAX \
+        10080 /* of a window: a week of minutes; a busy account writes as many with each flush */
+#define LANES_MAX 64
 
 struct conf_window {
         char name[24]; /* the length as written: "24h" */

@@ -38,8 +38,11 @@ struct policy {
         size_t n_rules;
         struct policy_cell cells[POLICY_CELLS_MAX];
         size_t n_cells;
-        char *json;       /* the JSON object for readers (clout:policy:<version>); policy.c has an example */
-        char version[17]; /* first 16 hex digits of XXH3-128 over that JSON without its "version" member */
+        struct conf_window windows[CONF_WINDOWS_MAX]; /* in order; "all" exists besides */
+        size_t n_windows;
+        int headline; /* index into windows, or n_windows for "all" */
+        char *json;   /* the JSON object for readers (clout:policy:<version>); policy_json.c has an example */
+        char version[17];   /* first 16 hex digits of XXH3-128 over that JSON without its "version" member */
         uint64_t f_version; /* hash of what decides which counts are stored: types, tiers, windows, clock skew
                              */
         struct policy_types *types; /* name -> rule, for policy_rule_of() */
@@ -50,11 +53,24 @@ struct policy {
 enum cloutd_err policy_load(const char *path, const struct conf *conf, struct policy **ret_policy,
                             struct errmsg *reterr);
 
-/* The policy that @conf names, for a reload: it has to count the same as @running, which was loaded with windows and clock
- * skew as in @conf.  Names and points may be others. */
+/* The same; but it has to count the same as @running, which has windows as in @conf.  Names and points may be others. */
+enum cloutd_err policy_load_like(const char *path, const struct conf *conf, const struct policy *running,
+                                 struct policy **ret_policy, struct errmsg *reterr);
+
+/* That of the file that @conf names, for a reload. */
 enum cloutd_err policy_reload(const struct conf *conf, const struct policy *running,
                               struct policy **ret_policy, struct errmsg *reterr);
+
+/* One that was published: the text of clout:policy:<version>, which has windows and headline of its own; @name is for messages.
+ * Errors: CLOUTD_ECORRUPT where it is not, byte for byte, what is published of it. */
+enum cloutd_err policy_parse(const char *name, const char *json, size_t len, const struct conf *conf,
+                             struct policy **ret_policy, struct errmsg *reterr);
 struct policy *policy_free(struct policy *policy);
+
+/* Whether what is counted under the one is what is counted under the other: the same types, tiers and windows, in the same
+ * order. */
+bool policy_same_cells(const struct policy *a, const struct policy *b);
+bool policy_rule_has(const struct policy_rule *rule, const char *type);
 
 /* The rule that lists @type, or -1: unscored.  Called once an event: does not allocate or lock. */
 int policy_rule_of(const struct policy *policy, const char *type, size_t type_len);

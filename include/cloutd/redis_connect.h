@@ -31,6 +31,16 @@ enum cloutd_err redis_connect_blocking(const struct conf *conf, int timeout_ms, 
 enum cloutd_err redis_run(redisContext *redis, redisReply **ret_reply, struct errmsg *reterr,
                           const char *format, ...);
 
+/* The same in two steps, so that many commands travel at once: queue them, then take an answer for each, in their order.  An error
+ * names @name. */
+enum cloutd_err redis_queue(redisContext *redis, struct errmsg *reterr, const char *format, ...);
+enum cloutd_err redis_answer(redisContext *redis, redisReply **ret_reply, const char *name,
+                             struct errmsg *reterr);
+
+/* Take the answers of a MULTI, @n commands and an EXEC that were queued: a list of @n replies, none of them an error, from one
+ * moment. */
+enum cloutd_err redis_exec(redisContext *redis, size_t n, redisReply **ret_reply, struct errmsg *reterr);
+
 /* The whole number from 0 to @most in a string or integer reply; false if it is none. */
 bool redis_number(const redisReply *reply, int64_t most, int64_t *ret_number);
 

@@ -1,12 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_policy.c - is every policy that we take published as JSON that others read alike, and are its types
- * all found? */
+/* fuzz_policy.c - is every policy that we take published as JSON that others read alike, and we too; and are its types all
+ * found?  And is what Redis says a policy is taken only where it is what we would have published? */
 #include "../support/fuzz_file.h"
 #include "cloutd/policy.h"
 #include <jansson.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void read_published(const struct conf *conf, const char *json, size_t len, const struct policy *like)
+{
+        struct errmsg reason = {""};
+        struct policy *policy = NULL;
+
+        if (policy_parse("it", json, len, conf, &policy, &reason) != CLOUTD_OK) {
+                CHECK(policy == NULL && like == NULL && *reason.text != '\0');
+                return;
+        }
+        CHECK(strlen(policy->json) == len && memcmp(policy->json, json, len) == 0);
+        CHECK(policy_same_cells(policy, policy));
+        if (like != NULL)
+                CHECK(policy_same_cells(policy, like) && policy->f_version == like->f_version);
+        policy_free(policy);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -19,6 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct policy *policy = NULL;
         json_t *root;
 
+        read_published(&conf, (const char *)data, size, NULL);
         if (policy_load(path, &conf, &policy, &reason) != CLOUTD_OK) {
                 CHECK(policy == NULL);
                 CHECK(strncmp(reason.text, path, strlen(path)) == 0 && reason.text[strlen(path)] == ':');
@@ -31,6 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(strcmp(json_string_value(json_object_get(root, "version")), policy->version) == 0);
         CHECK(json_array_size(json_object_get(root, "cells")) == policy->n_cells);
         json_decref(root);
+        read_published(&conf, policy->json, strlen(policy->json), policy);
         for (size_t r = 0; r < policy->n_rules; r++) {
                 const struct policy_rule *rule = &policy->rules[r];
 

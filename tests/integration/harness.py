@@ -473,6 +473,14 @@ class World:
         self.daemons.append(Daemon(config, self.folder, *options))
         return self.daemons[-1]
 
+    def ctl(self, *words):
+        """cloutctl with the configuration of the last daemon: (exit status, what it printed, what it complained of)."""
+        done = subprocess.run([BUILD / "cloutctl", "--config", self.daemons[-1].log_path.with_suffix(".yaml"), *words],
+                              capture_output=True, text=True, check=False, timeout=120,
+                              env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"})
+        assert "Sanitizer" not in done.stderr, done.stderr
+        return done.returncode, done.stdout, done.stderr
+
     def run_until_end(self, seconds=PATIENCE, **changes):
         """To the end of the log and out; what it said of its books is returned."""
         daemon = self.daemon("--until-end", **changes)

@@ -206,19 +206,29 @@ class Account:
         fields["cells"] = " ".join(map(str, self.cells(headline, now_ms)))
         return fields
 
+    def _moments(self, window, now_ms):
+        """When a bucket with something in it enters or leaves @window, after @now_ms."""
+        shift = shift_ms(self.id, window.bucket_ms)
+        buckets = Counter()
+        for ts, cell, sign in self.events:
+            buckets[(ts + shift) // window.bucket_ms, cell] += sign
+        for (bucket, _), n in buckets.items():
+            enters = bucket * window.bucket_ms - shift
+            for moment in (enters, enters + window.length_ms):
+                if n != 0 and moment > now_ms:
+                    yield moment
+
     def next_change(self, now_ms):
         """The first moment after @now_ms at which a bucket with something in it enters or leaves a window."""
-        moments = []
-        for window in self.oracle.windows:
-            shift = shift_ms(self.id, window.bucket_ms)
-            buckets = Counter()
-            for ts, cell, sign in self.events:
-                buckets[(ts + shift) // window.bucket_ms, cell] += sign
-            for (bucket, _), n in buckets.items():
-                if n != 0:
-                    enters = bucket * window.bucket_ms - shift
-                    moments += [enters, enters + window.length_ms]
-        return min((moment for moment in moments if moment > now_ms), default=None)
+        return min((moment for window in self.oracle.windows for moment in self._moments(window, now_ms)), default=None)
+
+    def next_points(self, window, now_ms):
+        """(moment, points) when the points of @window are others for the first time, though nothing happens; or None."""
+        now = self.points(window, now_ms)
+        for moment in sorted(set(self._moments(window, now_ms))) if window is not None else ():
+            if self.points(window, moment) != now:
+                return moment, self.points(window, moment)
+        return None
 
     def shows_nothing(self, now_ms):
         """Whether a reader who finds no such account is told the truth, now and later."""

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """policies.py - the points tables and windows that the tests use, as the oracle and the daemon's files want them."""
 
+import json
+
+import xxhash
+
 from oracle import Policy, Rule, Tier, Window
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
@@ -38,3 +42,24 @@ def policy_yaml(policy):
             over = "" if tier.followers_over is None else f"followers_over: {tier.followers_over}, "
             lines.append(f"      - {{{over}points: {tier.points}}}")
     return "\n".join(lines) + "\n"
+
+
+def published(policy, windows, headline):
+    """(version, JSON) as they must stand in Redis."""
+    def text(**members):
+        return json.dumps(members, separators=(",", ":"), ensure_ascii=False)
+
+    def bound(tier):
+        return {} if tier.followers_over is None else {"followers_over": tier.followers_over}
+
+    rest = {
+        "rules": [{"name": rule.name, "types": rule.types,
+                   "tiers": [{**bound(tier), "points": tier.points} for tier in rule.tiers]} for rule in policy.rules],
+        "cells": [{"rule": rule.name, "tier": i, "followers_over": tier.followers_over, "points": tier.points}
+                  for rule in policy.rules for i, tier in enumerate(rule.tiers)],
+        "windows": [{"name": window.name, "length_ms": window.length_ms, "bucket_ms": window.bucket_ms}
+                    for window in windows],
+        "headline": headline,
+    }
+    version = xxhash.xxh3_128_hexdigest(text(name=policy.name, **rest).encode())[:16]
+    return version, text(name=policy.name, version=version, **rest)

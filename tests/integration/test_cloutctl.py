@@ -22,6 +22,8 @@ import redis as redis_py
 import xxhash
 
 from harness import redis_server_program
+from oracle import Policy
+from policies import KRED, WINDOWS, published, with_points
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOUTCTL = Path(os.environ.get("CLOUTD_BUILD", ROOT / "build" / "dev")) / "cloutctl"
@@ -177,13 +179,12 @@ def write_account(redis, account, events, pos=41, version="", **fields):
     redis("HSET", "clout:sources", "t:0", 4, "t:3", 5)
 
 
-def current_policy(redis, config):
-    """The version of kred with these windows, which cloutctl itself is asked for by a score of another version."""
-    write_account(redis, b"probe", [])
-    status, out, err = ctl(config, "explain", "probe", "--json")
-    assert status == 0, err
-    redis("DEL", "clout:a:probe")
-    return json.loads(out)["policy"]["file"]
+def publish(redis, policy=KRED, headline="30d"):
+    """Its version; and Redis calls it current."""
+    version, text = published(policy, WINDOWS, headline)
+    redis("SET", f"clout:policy:{version}", text)
+    redis("SET", "clout:policy", version)
+    return version
 
 
 EVENTS = [(AT - 2 * HOUR, 0), (AT - 3 * HOUR, 0), (AT - 3 * HOUR, 6), (AT - 5 * DAY, 2), (AT - 60 * DAY, 6),
@@ -313,9 +314,15 @@ def test_an_account_that_is_not_there_is_status_1_and_a_sentence(redis, config, 
     assert err == "cloutctl: nobody has no score: it never had an interaction that counts, or has left\n"
 
 
+def at_edge(account, ms, length, n):
+    """When the bucket of that moment leaves a window of n buckets."""
+    place = xxhash.xxh3_64_intdigest(account) % 60
+    leaves = (bucket(account, ms, length) + n) * length - place * (length // 60)
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(leaves // 1000))
+
+
 def test_explain_adds_up_to_what_redis_shows(redis, config):
-    version = current_policy(redis, config)
-    redis("SET", "clout:policy", version)
+    version = publish(redis)
     write_account(redis, b"bob", EVENTS, version=version)
     status, out, err = ctl(config, "explain", "bob")
     assert (status, err) == (0, "")
@@ -324,17 +331,20 @@ def test_explain_adds_up_to_what_redis_shows(redis, config):
         "24h",
         "retweet, up to 10,000 followers 2 × 10 = 20",
         "follow, any followers 1 × 1 = 1",
-        "total 21 as in Redis", "",
+        "total 21 as in Redis",
+        f"by itself at {at_edge(b'bob', AT - 3 * HOUR, HOUR, 24)}: -11, to 10", "",
         "30d, the score",
         "retweet, up to 10,000 followers 2 × 10 = 20",
         "retweet, over 100,000 followers 1 × 50 = 50",
         "follow, any followers 1 × 1 = 1",
-        "total 71 as in Redis", "",
+        "total 71 as in Redis",
+        f"by itself at {at_edge(b'bob', AT - 5 * DAY, DAY, 30)}: -50, to 21", "",
         "90d",
         "retweet, up to 10,000 followers 2 × 10 = 20",
         "retweet, over 100,000 followers 1 × 50 = 50",
         "follow, any followers 2 × 1 = 2",
-        "total 72 as in Redis", "",
+        "total 72 as in Redis",
+        f"by itself at {at_edge(b'bob', AT - 60 * DAY, DAY, 90)}: -1, to 71", "",
         "all",
         "retweet, up to 10,000 followers 2 × 10 = 20",
         "retweet, over 10,000 followers 1 × 25 = 25",
@@ -344,7 +354,7 @@ def test_explain_adds_up_to_what_redis_shows(redis, config):
         f"policy {version}, kred",
         "counted up to offset 41 of t, partition 3",
         "at 2024-06-10 06:13:20 UTC",
-        "next 2024-06-10 07:13:20 UTC: not before then does it change by itself"]
+        f"next {at_edge(b'bob', AT - 5 * DAY, DAY, 30)}: without new events the score changes by -50 then, to 21"]
     said = json.loads(ctl(config, "explain", "bob", "--json")[1])
     assert said["equal"] is True and said["score"] == 71
     assert said["position"] == {"source": "t:3", "offset": 41, "generation": 1, "parts": 1, "gap": None}
@@ -360,27 +370,38 @@ def test_explain_adds_up_to_what_redis_shows(redis, config):
     ({"cells": "2 0 1 0 0 0 2"}, 'counts "2 0 1 0 0 0 1" in its cells, Redis shows "2 0 1 0 0 0 2"'),
 ])
 def test_explain_says_when_redis_shows_something_else(redis, config, fields, words):
-    write_account(redis, b"bob", EVENTS, version=current_policy(redis, config), **fields)
+    write_account(redis, b"bob", EVENTS, version=publish(redis), **fields)
     status, out, err = ctl(config, "explain", "bob")
     assert status == 70 and words in err and err.count("\n") == 1
     assert out.startswith("Activity statement"), "it is shown all the same"
     assert json.loads(ctl(config, "explain", "bob", "--json")[1])["equal"] is False
 
 
-def test_explain_shows_no_points_of_another_version(redis, config):
-    redis("SET", "clout:policy", "0123456789abcdef")
-    write_account(redis, b"bob", EVENTS, version="fedcba9876543210", score=5, **{"30d": 5})
+def test_explain_goes_by_the_version_that_the_hash_names(redis, config):
+    version = publish(redis, with_points(KRED, [1, 2, 3, 4, 5, 6, 7]))
+    current = publish(redis)
+    write_account(redis, b"bob", EVENTS, version=version, score=12, **{"24h": 9, "30d": 12, "90d": 19, "all": 21})
     status, out, err = ctl(config, "explain", "bob")
     assert (status, err) == (0, "")
-    assert "×" not in out and "points in Redis" in out
-    assert "fedcba9876543210: the score was computed with that version" in out
-    assert "the current version is 0123456789abcdef" in out
+    assert f"policy    {version}, kred\n          the current version is {current}; the account has yet" in out
     said = json.loads(ctl(config, "explain", "bob", "--json")[1])
-    assert said["equal"] is None and said["windows"][1]["total"] is None and said["windows"][1]["in_redis"] == 5
+    assert said["equal"] is True and said["policy"] == {"name": "kred", "version": version, "current": current}
+
+
+def test_explain_needs_the_policy_that_the_hash_names(redis, config):
+    write_account(redis, b"bob", EVENTS, version="fedcba9876543210")
+    status, out, err = ctl(config, "explain", "bob")
+    assert (status, out) == (70, "") and "Redis has no policy fedcba9876543210" in err
+    redis("SET", "clout:policy:fedcba9876543210", published(KRED, WINDOWS, "30d")[1])
+    assert "it names another version" in ctl(config, "explain", "bob")[2]
+    redis("SET", "clout:policy:fedcba9876543210", '{"name":"kred"}')
+    assert "was not written by cloutd" in ctl(config, "explain", "bob")[2]
+    redis("HDEL", "clout:a:bob", "pol")
+    assert "names no policy" in ctl(config, "explain", "bob")[2]
 
 
 def test_explain_refuses_what_is_damaged(redis, config):
-    write_account(redis, b"bob", EVENTS, _s5=packed(b"eve", EVENTS, 41))
+    write_account(redis, b"bob", EVENTS, version=publish(redis), _s5=packed(b"eve", EVENTS, 41))
     status, out, err = ctl(config, "explain", "bob")
     assert (status, out) == (70, "") and "the state of bob in field _s5 is damaged" in err
     redis("HDEL", "clout:a:bob", "_s5")
@@ -389,17 +410,10 @@ def test_explain_refuses_what_is_damaged(redis, config):
     assert "was not written by cloutd" in ctl(config, "explain", "bob")[2]
 
 
-def test_explain_refuses_another_configuration_than_the_daemons(redis, config):
-    write_account(redis, b"bob", EVENTS)
-    redis("HSET", "clout:own:t:3", "f", "0" * 16)
-    status, out, err = ctl(config, "explain", "bob")
-    assert (status, out) == (78, "") and "names other windows, types or tiers" in err
-
-
 @pytest.mark.parametrize("account", [b"-n", b"two words", b"\xff\xfe", "日本".encode(), b"a\x1b[2Jb", b"x" * 255],
                          ids=["option", "words", "no UTF-8", "Japanese", "escape", "longest"])
 def test_an_account_may_be_any_bytes(redis, config, account):
-    write_account(redis, account, EVENTS)
+    write_account(redis, account, EVENTS, version=publish(redis))
     status, out, err = ctl(config, "explain", "--", account)
     assert (status, err) == (0, "")
     assert "\x1b" not in out
@@ -412,25 +426,61 @@ def test_an_account_may_be_any_bytes(redis, config, account):
 def test_policy_is_what_redis_says(redis, config):
     status, out, err = ctl(config, "policy")
     assert (status, out) == (1, "") and "cloutd writes it when it starts" in err
-    version = current_policy(redis, config)
-    redis("SET", "clout:policy", version)
-    redis("SET", f"clout:policy:{version}", '{"name":"kred"}')
+    version = publish(redis)
     status, out, _ = ctl(config, "policy", "show")
     assert status == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[:6] == ["policy kred", f"version {version}", "", "rule actor points types",
                          "retweet up to 10,000 followers 10 retweet", "over 10,000 followers 25"]
     assert lines[-4:] == ["24h 1h", "30d 1d the score", "90d 1d", "all -"]
-    assert ctl(config, "policy", "--json")[1] == '{"name":"kred"}\n'
+    assert ctl(config, "policy", "--json")[1] == published(KRED, WINDOWS, "30d")[1] + "\n"
 
 
-def test_policy_of_another_version_is_shown_as_it_is(redis, config):
+def test_policy_of_another_version_is_shown_too(redis, config):
     redis("SET", "clout:policy", "0123456789abcdef")
     status, _, err = ctl(config, "policy")
-    assert status == 70 and "has no such policy" in err
-    redis("SET", "clout:policy:0123456789abcdef", '{"name":"other"}')
-    status, out, _ = ctl(config, "policy")
-    assert status == 0 and "0123456789abcdef, as Redis has it" in out and '{"name":"other"}' in out
+    assert status == 70 and "Redis has no policy 0123456789abcdef" in err
+    version = publish(redis, Policy("h\u00e9\u2028\x7f\\\"", KRED.rules), headline="all")
+    publish(redis)
+    status, out, err = ctl(config, "policy", "show", version)
+    assert (status, err) == (0, "") and f"version  {version}" in out and "all     -  the score" in out
+    assert ctl(config, "policy", "show", config.parent / "policies" / "kred.yaml")[0] == 0
+
+
+def test_diff_says_what_another_policy_changes(redis, config):
+    version = publish(redis)
+    path = config.parent / "policies" / "mine.yaml"
+    right = (config.parent / "policies" / "kred.yaml").read_text()
+    path.write_text(right.replace("name: kred", "name: mine").replace("name: follow", "name: friends")
+                    .replace("points: 1}", "points: 3}"))
+    status, out, err = ctl(config, "policy", "diff", version, path)
+    assert (status, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0].startswith(f"kred {version} → mine ")
+    assert lines[1:] == ["name kred → mine", "rule follow → friends", "points friends, first tier: 1 point → 3 points",
+                         "The same is counted: a reload takes it, and all accounts are scored anew from what Redis has."]
+    assert ctl(config, "policy", "diff", version, config.parent / "policies" / "kred.yaml")[1].endswith("No difference.\n")
+    path.write_text(right.replace("types: [retweet]", "types: [share, quote]"))
+    said = json.loads(ctl(config, "policy", "diff", version, path, "--json")[1])
+    assert said["same_cells"] is False
+    assert said["changes"] == [{"what": "type", "rule": "retweet", "from": "retweet", "to": None},
+                               {"what": "type", "rule": "retweet", "from": None, "to": "share"},
+                               {"what": "type", "rule": "retweet", "from": None, "to": "quote"}]
+    path.write_text("name: x\nrules: []\n")
+    status, out, err = ctl(config, "policy", "diff", version, path)
+    assert (status, out) == (78, "") and "mine.yaml:2:8: rules: must not be empty" in err
+
+
+def test_simulate_steps_over_what_cloutd_did_not_write(redis, config):
+    assert ctl(config, "policy", "simulate", "x.yaml")[0] == 1
+    version = publish(redis)
+    write_account(redis, b"bob", EVENTS, version=version)
+    for key, cells in ((b"short", "1 2"), (b"long", "1 2 3 4 5 6 7 8"), (b"text", "a b c d e f g")):
+        redis("HSET", b"clout:a:" + key, "cells", cells)
+    redis("SET", "clout:a:string", "x")
+    said = json.loads(ctl(config, "policy", "simulate", config.parent / "policies" / "kred.yaml", "--json")[1])
+    assert (said["accounts"], said["rise"], said["fall"], said["unreadable"]) == (1, 0, 0, 4)
+    assert said["board"] == [{"then": 1, "now": 1, "account": "bob", "points": 71, "points_now": 71}]
 
 
 # ---- lag ----
@@ -463,14 +513,21 @@ def test_lag_without_kafka_says_where_it_asked(redis, config):
 # ---- what goes wrong ----
 
 @pytest.mark.parametrize("args, words", [
-    ([], "say what to show"),
+    ([], "say what to do"),
     (["tpo"], "there is no command tpo"),
-    (["get"], "get needs the account"),
+    (["get"], "get needs the account: cloutctl get ACCOUNT"),
     (["get", "two", "words"], "put quotes around an account"),
     (["get", ""], "an account's id has 1 to 255 bytes, this one 0"),
     (["get", "x" * 256], "this one 256"),
     (["lag", "t"], "lag does not take t"),
-    (["policy", "diff"], "give cloutctl policy show"),
+    (["policy", "diff", "a"], "policy diff needs the two policies: cloutctl policy diff FROM TO"),
+    (["policy", "tell"], "policy does not take tell: give one of show diff simulate"),
+    (["policy", "show", "a", "b"], "policy does not take b"),
+    (["get", "--policy", "f", "a"], "--policy belongs to explain"),
+    (["get", "--timeout", "1", "a"], "--timeout belongs to optout and optin"),
+    (["optout", "--timeout", "-1", "a"], "from 0 to"),
+    (["resume", "1"], "say how: resume 1"),
+    (["get", "--new-log", "a"], "a decision belongs to resume"),
     (["get", "-n", "3", "a"], "-n belongs to top"),
     (["lag", "--watch"], "--watch belongs to top"),
     (["top", "-n", "0"], "from 1 to"),

@@ -130,6 +130,10 @@ def test_a_window_slides_at_the_edge_of_the_accounts_own_buckets():
     assert bob.fields(begin + 3 * MINUTE - 1)["score"] == 10
     assert bob.fields(begin + 3 * MINUTE)["score"] == 0
     assert bob.next_change(begin + 3 * MINUTE) is None
+    assert bob.next_points(window, begin - 1) == (begin, 10)
+    assert bob.next_points(window, begin) == (begin + 3 * MINUTE, 0)
+    assert bob.next_points(window, begin + 3 * MINUTE) is None
+    assert bob.next_points(None, begin) is None
     assert bob.fields(begin + 3 * MINUTE) == {"score": 0, "3m": 0, "all": 10, "cells": "0 0 0 0 0 0 0"}
 
 

@@ -5,11 +5,12 @@ The seed is printed; CLOUTD_SEED=N runs that one again."""
 
 import os
 import random
+import subprocess
 import time
 
 import pytest
 
-from harness import UNDER_SANITIZER, seeds, wait_for
+from harness import ROOT, UNDER_SANITIZER, seeds, wait_for
 from oracle import Window
 from policies import DAY, HOUR, KRED, MIXED, WINDOWS
 from stream import Stream
@@ -27,6 +28,17 @@ def random_world(new_world, rnd):
                      flush_interval=rnd.choice(["1ms", "20ms", "1s"]))
 
 
+def compare_with_the_script(world):
+    """docs/score.py computes every account's score from what anybody can read."""
+    done = subprocess.run(["/usr/bin/python3", ROOT / "docs/score.py"], capture_output=True, check=False,
+                          env={**os.environ, "REDIS_URL": f"unix://{world.redis.socket}", "CLOUT_PREFIX": world.prefix})
+    assert done.returncode == 0, done.stderr.decode()
+    lines = [line.rsplit(b"\t", 2) for line in done.stdout.splitlines()]
+    scores = {account: int(fields[b"score"]) for account, fields in world.read_accounts().items()}
+    assert {account: int(computed) for account, computed, _ in lines} == scores
+    assert {account: int(shown) for account, _, shown in lines} == scores
+
+
 @pytest.mark.sanitizer
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_random_log_read_once(new_world, seed):
@@ -37,6 +49,7 @@ def test_a_random_log_read_once(new_world, seed):
     world.check_books(world.run_until_end())
     world.check()
     world.check_letters()
+    compare_with_the_script(world)
 
 
 @pytest.mark.sanitizer

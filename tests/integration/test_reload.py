@@ -4,11 +4,13 @@
 All of it holds then, or nothing; and every score ends as the policy says that holds at last."""
 
 import signal
+import time
+from collections import Counter
 
 import pytest
 
 from harness import wait_for
-from policies import KRED, with_points
+from policies import KRED, published, with_points
 from stream import Flow, Stream, running
 
 GOOD = "cloutd_config_last_reload_successful"
@@ -67,6 +69,49 @@ def test_points_that_change_and_a_crash_in_the_middle(new_world):
     with world.daemon() as daemon:  # by the points that it began with
         daemon.wait_ready()
         world.wait_until_right()
+    world.run_until_end()
+    world.check()
+
+
+ANY_SHOWS = """for _, key in ipairs(redis.call('KEYS', 't:a:*')) do
+    if redis.call('HGET', key, 'pol') == ARGV[1] then return 1 end end return 0"""
+
+
+def versions_shown(world):
+    """How many accounts show which version."""
+    return Counter(fields.get(b"pol") for fields in world.read_accounts().values())
+
+
+@pytest.mark.sanitizer
+def test_all_accounts_are_scored_anew_also_those_that_are_not_in_memory(new_world):
+    """And a crash in the middle is ended by the next start."""
+    world = new_world(boards=100)
+    stream = Stream(68, world, accounts=4_000)
+    world.send(*stream.records(5_000))
+    world.run_until_end()
+    other = with_points(KRED, [1, 2, 3, 4, 5, 6, -7])
+    version = published(other, world.windows, world.headline)[0].encode()
+    daemon = world.daemon()
+    daemon.wait_ready()
+    world.wait_until_read()
+    assert daemon.metrics()["cloutd_accounts_resident"] < 10
+    world.set_policy(other)
+    daemon.process.send_signal(signal.SIGHUP)
+    # Killed as soon as some show it and others do not.
+    for _ in range(2000):
+        daemon.process.send_signal(signal.SIGSTOP)
+        if world.redis.client.eval(ANY_SHOWS, 0, version):
+            break
+        daemon.process.send_signal(signal.SIGCONT)
+        time.sleep(0.005)
+    daemon.kill()
+    assert len(versions_shown(world)) == 2
+    daemon = world.daemon()
+    world.send(*stream.records(100, step_ms=1000))  # counted meanwhile
+    world.wait_until_read()
+    world.wait_until_right()
+    assert versions_shown(world).keys() == {version}
+    assert daemon.terminate() == 0, daemon.log_tail()
     world.run_until_end()
     world.check()
 

@@ -331,6 +331,8 @@ static const struct policy policy = {
                   {.rule = 0, .tier = 1, .followers_over = 10000, .points = 25},
                   {.rule = 1, .tier = 0, .followers_over = -1, .points = -1}},
         .n_cells = 3,
+        .windows = {{.name = "24h", .length_ms = DAY, .bucket_ms = HOUR}},
+        .n_windows = 1,
         .version = "00000000000000aa",
 };
 static const struct conf conf = {
@@ -360,7 +362,8 @@ static void set_field(struct bob *bob, const char *name, const char *value, size
         *field = (struct ctl_field){.name = name, .value = value, .name_len = strlen(name), .value_len = len};
 }
 
-static void make_bob(struct bob *bob)
+/* As written for the moment @at. */
+static void make_bob_at(struct bob *bob, wall_ms_t at)
 {
         static const struct {
                 const char *name, *value;
@@ -385,12 +388,17 @@ static void make_bob(struct bob *bob)
         cr_assert(le(sz, len + STATE_OVERHEAD, sizeof bob->packed));
         len = state_pack(
                 &(struct state){
-                        .gen = 1, .pos = 4711, .at = AT, .history = history[which], .history_len = len},
+                        .gen = 1, .pos = 4711, .at = at, .history = history[which], .history_len = len},
                 hash, bob->packed);
         for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
                 set_field(bob, shown[i].name, shown[i].value, strlen(shown[i].value));
         set_field(bob, "_s7", (const char *)bob->packed, len);
         ctl_hash_sort(&bob->hash);
+}
+
+static void make_bob(struct bob *bob)
+{
+        make_bob_at(bob, AT);
 }
 
 static enum cloutd_err read_bob(struct bob *bob, struct ctl_statement *ret_statement, struct errmsg *why)
@@ -410,27 +418,31 @@ Test(ctl, a_statement_counts_what_the_state_has_and_equals_the_score)
         statement.current = "00000000000000aa";
         statement.source = "a:topic:3";
         cr_expect(eq(int, ctl_statement_check(&statement, &bob.hash, &why), CLOUTD_OK), "%s", why.text);
+        ctl_statement_foresee(&statement);
         ctl_statement_text(out, &statement, true);
-        cr_expect(eq(str, printed(),
-                     "Activity statement of bob, as of 2024-06-10 06:13:20 UTC\n"
-                     "\n"
-                     "24h, the score\n"
-                     "  retweet, up to 10,000 followers             1 ×        10 =              10\n"
-                     "  retweet, over 10,000 followers              1 ×        25 =              25\n"
-                     "  total                                                                    35   as in "
-                     "Redis\n"
-                     "\n"
-                     "all\n"
-                     "  retweet, up to 10,000 followers             1 ×        10 =              10\n"
-                     "  retweet, over 10,000 followers              1 ×        25 =              25\n"
-                     "  follow, any followers                      -1 ×        -1 =               1\n"
-                     "  total                                                                    36   as in "
-                     "Redis\n"
-                     "\n"
-                     "policy    00000000000000aa, small\n"
-                     "counted   up to offset 4,711 of a:topic, partition 3\n"
-                     "at        2024-06-10 06:13:20 UTC\n"
-                     "next      never: without new events it stays as it is\n"));
+        cr_expect(
+                eq(str, printed(),
+                   "Activity statement of bob, as of 2024-06-10 06:13:20 UTC\n"
+                   "\n"
+                   "24h, the score\n"
+                   "  retweet, up to 10,000 followers             1 ×        10 =              10\n"
+                   "  retweet, over 10,000 followers              1 ×        25 =              25\n"
+                   "  total                                                                    35   as in "
+                   "Redis\n"
+                   "  by itself at 2024-06-11 05:03:00 UTC: -35, to 0\n"
+                   "\n"
+                   "all\n"
+                   "  retweet, up to 10,000 followers             1 ×        10 =              10\n"
+                   "  retweet, over 10,000 followers              1 ×        25 =              25\n"
+                   "  follow, any followers                      -1 ×        -1 =               1\n"
+                   "  total                                                                    36   as in "
+                   "Redis\n"
+                   "\n"
+                   "policy    00000000000000aa, small\n"
+                   "counted   up to offset 4,711 of a:topic, partition 3\n"
+                   "at        2024-06-10 06:13:20 UTC\n"
+                   "next      2024-06-11 05:03:00 UTC: without new events the score changes by -35 then, to "
+                   "0\n"));
         ctl_statement_json(out, &statement, true);
         cr_expect(eq(str, printed(),
                      "{\"account\":\"bob\",\"score\":35,\"headline\":\"24h\",\"windows\":["
@@ -441,7 +453,7 @@ Test(ctl, a_statement_counts_what_the_state_has_and_equals_the_score)
                      "\"total\":25},"
                      "{\"rule\":\"follow\",\"tier\":0,\"followers_over\":null,\"count\":0,\"points\":-1,"
                      "\"total\":0}],"
-                     "\"total\":35,\"in_redis\":35},"
+                     "\"total\":35,\"in_redis\":35,\"next_change\":{\"at\":1718082180000,\"to\":0}},"
                      "{\"window\":\"all\",\"cells\":["
                      "{\"rule\":\"retweet\",\"tier\":0,\"followers_over\":null,\"count\":1,\"points\":10,"
                      "\"total\":10},"
@@ -449,12 +461,13 @@ Test(ctl, a_statement_counts_what_the_state_has_and_equals_the_score)
                      "\"total\":25},"
                      "{\"rule\":\"follow\",\"tier\":0,\"followers_over\":null,\"count\":-1,\"points\":-1,"
                      "\"total\":1}],"
-                     "\"total\":36,\"in_redis\":36}],\"equal\":true,"
-                     "\"policy\":{\"version\":\"00000000000000aa\",\"current\":\"00000000000000aa\","
-                     "\"file\":\"00000000000000aa\"},"
+                     "\"total\":36,\"in_redis\":36,\"next_change\":null}],\"equal\":true,"
+                     "\"policy\":{\"name\":\"small\",\"version\":\"00000000000000aa\","
+                     "\"current\":\"00000000000000aa\"},\"by\":null,"
                      "\"position\":{\"source\":\"a:topic:3\",\"offset\":4711,\"generation\":1,\"parts\":1,"
                      "\"gap\":null},"
                      "\"at\":1718000000000,\"next\":null}\n"));
+        ctl_statement_free(&statement);
 }
 
 Test(ctl, a_statement_adds_up_all_parts)
@@ -479,6 +492,7 @@ Test(ctl, a_statement_adds_up_all_parts)
                 ne(ptr,
                    strstr((char *)printed(), "\n          and in 1 other partition that feeds the account\n"),
                    NULL));
+        ctl_statement_free(&statement);
         set_field(&bob, "_s12", "broken", 6);
         cr_expect(eq(int, read_bob(&bob, &statement, &why), CLOUTD_ECORRUPT));
         cr_expect(ne(ptr, strstr(why.text, "_s12"), NULL), "%s", why.text);
@@ -490,7 +504,7 @@ Test(ctl, a_statement_is_of_the_moment_the_score_is_of)
         struct ctl_statement statement;
         struct errmsg why = {""};
 
-        make_bob(&bob);
+        make_bob_at(&bob, AT + 2 * DAY);
         /* Two days later nothing is left in the window; what was true at AT does not matter then. */
         set_field(&bob, "at", "1718172800000", 13);
         set_field(&bob, "24h", "0", 1);
@@ -498,6 +512,7 @@ Test(ctl, a_statement_is_of_the_moment_the_score_is_of)
         set_field(&bob, "cells", "0 0 0", 5);
         cr_assert(eq(int, read_bob(&bob, &statement, &why), CLOUTD_OK), "%s", why.text);
         cr_expect(eq(int, ctl_statement_check(&statement, &bob.hash, &why), CLOUTD_OK), "%s", why.text);
+        ctl_statement_free(&statement);
 }
 
 Test(ctl, a_statement_slides_by_the_accounts_own_edges)
@@ -520,12 +535,13 @@ Test(ctl, a_statement_slides_by_the_accounts_own_edges)
                 scoring_init(&scoring, &conf, &policy);
                 len = history_add(&scoring, (unsigned)place, NULL, 0, (const int32_t[POLICY_CELLS_MAX]){1},
                                   ts, AT, history);
-                len = state_pack(&(struct state){.gen = 1, .history = history, .history_len = len},
+                len = state_pack(&(struct state){.gen = 1, .at = AT, .history = history, .history_len = len},
                                  account_hash("bob", 3), bob.packed);
                 set_field(&bob, "_s7", (const char *)bob.packed, len);
                 cr_assert(eq(int, read_bob(&bob, &statement, &why), CLOUTD_OK), "%s", why.text);
                 cr_expect(eq(i64, statement.tally.counts[0][0], counts), "minute %" PRId64, m);
                 cr_expect(eq(i64, statement.tally.counts[1][0], 1));
+                ctl_statement_free(&statement);
         }
 }
 
@@ -553,36 +569,42 @@ Test(ctl, a_statement_that_differs_from_redis_names_both_figures)
                 cr_expect(eq(int, strncmp(why.text, rows[i].want, strlen(rows[i].want)), 0), "%s", why.text);
                 ctl_statement_text(out, &statement, true);
                 cr_expect(eq(int, strstr(printed(), "but Redis shows") != NULL, i < 2), "%s", text);
+                ctl_statement_free(&statement);
         }
 }
 
-Test(ctl, a_score_of_another_policy_version_is_shown_without_points)
+Test(ctl, a_statement_by_another_policy_shows_what_would_change)
 {
+        struct policy other = policy;
         struct bob bob;
         struct ctl_statement statement;
         struct errmsg why = {""};
 
         make_bob(&bob);
-        set_field(&bob, "pol", "00000000000000bb", 16);
-        set_field(&bob, "24h", "999", 3);
-        set_field(&bob, "score", "999", 3);
+        other.name = (char *)"large";
+        memcpy(other.version, "00000000000000bb", sizeof other.version);
+        other.cells[1].points = 30;
+        other.cells[2].points = 1;
         cr_assert(eq(int, read_bob(&bob, &statement, &why), CLOUTD_OK), "%s", why.text);
-        statement.current = "00000000000000cc";
-        cr_expect(eq(int, ctl_statement_check(&statement, &bob.hash, &why), CLOUTD_OK),
-                  "other points, so another sum: %s", why.text);
-        ctl_statement_text(out, &statement, false);
-        cr_expect(eq(ptr, strstr(printed(), " x "), NULL), "%s", text);
-        cr_expect(ne(ptr, strstr(text, "points in Redis                           999\n"), NULL), "%s", text);
+        cr_expect(eq(int, ctl_statement_check(&statement, &bob.hash, &why), CLOUTD_OK), "%s", why.text);
+        ctl_statement_by(&statement, &other);
+        ctl_statement_foresee(&statement);
+        ctl_statement_text(out, &statement, true);
+        (void)printed();
+        cr_expect(ne(ptr, strstr(text, ", if another policy held\n"), NULL), "%s", text);
+        cr_expect(ne(ptr, strstr(text, "40   +5, now 35\n"), NULL), "%s", text);
+        cr_expect(ne(ptr, strstr(text, "39   +3, now 36\n"), NULL), "%s", text);
         cr_expect(ne(ptr,
-                     strstr(text, "policy    00000000000000bb: the score was computed with that version; the "
-                                  "policy file "
-                                  "has 00000000000000aa, so no points are shown\n"),
+                     strstr(text, "by        00000000000000bb, large\nnow       00000000000000aa, small\n"),
                      NULL),
                   "%s", text);
-        cr_expect(ne(ptr, strstr(text, "the current version is 00000000000000cc"), NULL), "%s", text);
-        set_field(&bob, "cells", "1 2 0", 5);
-        cr_expect(eq(int, ctl_statement_check(&statement, &bob.hash, &why), CLOUTD_ECORRUPT),
-                  "counts are the same under any points");
+        cr_expect(ne(ptr, strstr(text, "changes by -40 then, to 0\n"), NULL), "%s", text);
+        ctl_statement_json(out, &statement, true);
+        (void)printed();
+        cr_expect(ne(ptr, strstr(text, "\"by\":{\"name\":\"large\",\"version\":\"00000000000000bb\"}"), NULL),
+                  "%s", text);
+        cr_expect(ne(ptr, strstr(text, "\"total\":40,\"in_redis\":35,"), NULL), "%s", text);
+        ctl_statement_free(&statement);
 }
 
 Test(ctl, a_hash_that_cloutd_did_not_write_is_refused_by_field)
@@ -620,8 +642,8 @@ Test(ctl, a_state_of_other_windows_is_refused)
         other.windows[1] = (struct conf_window){.name = "7d", .length_ms = 7 * DAY, .bucket_ms = DAY};
         cr_expect(eq(int, ctl_statement_read(&other, &policy, "bob", 3, &bob.hash, &statement, &why),
                      CLOUTD_ECORRUPT));
-        cr_expect(ne(ptr, strstr(why.text, "other windows or tiers than those of c.yaml"), NULL), "%s",
-                  why.text);
+        cr_expect(ne(ptr, strstr(why.text, "other windows or tiers than policy 00000000000000aa has"), NULL),
+                  "%s", why.text);
 }
 
 Test(ctl, public_fields_are_shown_as_they_are)
@@ -654,7 +676,7 @@ Test(ctl, public_fields_are_shown_as_they_are)
 
 Test(ctl, a_policy_is_a_table)
 {
-        ctl_policy_text(out, &policy, &conf);
+        ctl_policy_text(out, &policy);
         cr_expect(eq(str, printed(),
                      "policy   small\n"
                      "version  00000000000000aa\n"

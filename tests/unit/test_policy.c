@@ -639,6 +639,59 @@ Test(policy, a_reload_takes_other_points_and_refuses_other_cells_with_their_plac
         policy_free(running);
 }
 
+Test(policy, what_is_published_is_read_back_and_nothing_else_is)
+{
+        static const struct {
+                const char *why, *old, *now;
+        } rows[] = {
+                {"cut short", "\"headline\":\"30d\"}", "\"headline\":\"30d\""},
+                {"another version", "\"version\":\"", "\"version\":\"0"},
+                {"points without the version for them", "\"points\":10}]", "\"points\":11}]"},
+                {"cells that do not follow from the rules", "\"followers_over\":null",
+                 "\"followers_over\":1"},
+                {"a space more", "{\"name\"", "{ \"name\""},
+                {"a member more", "\"headline\"", "\"x\":1,\"headline\""},
+                {"a member twice", "\"headline\"", "\"headline\":\"all\",\"headline\""},
+                {"a headline that is no window", "\"headline\":\"30d\"", "\"headline\":\"31d\""},
+                {"no bucket", "\"bucket_ms\":3600000", "\"bucket_ms\":0"},
+                {"a bucket that does not divide the length", "\"bucket_ms\":3600000",
+                 "\"bucket_ms\":7000000"},
+                {"too many buckets", "\"bucket_ms\":3600000", "\"bucket_ms\":1"},
+                {"no list", "\"windows\":[", "\"windows\":1,\"w\":["},
+                {"no UTF-8", "\xc3\xa9", "\xc3\xc3"},
+                {"an escape that we do not write", "\xc3\xa9", "\\u00e9"},
+        };
+        /* A letter, a line separator and DEL, which are a line break or forbidden to YAML; quotes; beyond 16 bits. */
+        struct policy *policy = load(
+                "name: \"\\u00e9\\u2028\\x7f\\\"\\\\\\n\\U0001f600\"\nrules:\n- {name: r, types: [a], tiers: "
+                "[{points: 10}]}\n",
+                &day_and_month);
+        struct policy *again = NULL;
+        struct errmsg reason = {""};
+
+        cr_assert(eq(int,
+                     policy_parse("it", policy->json, strlen(policy->json), &day_and_month, &again, &reason),
+                     CLOUTD_OK),
+                  "%s", reason.text);
+        cr_expect(eq(str, again->version, policy->version));
+        cr_expect(eq(u64, again->f_version, policy->f_version));
+        cr_expect(policy_same_cells(again, policy));
+        policy_free(again);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                const char *at = strstr(policy->json, rows[i].old);
+                char text[2048];
+
+                cr_assert(at != NULL, "%s", rows[i].why);
+                (void)snprintf(text, sizeof text, "%.*s%s%s", (int)(at - policy->json), policy->json,
+                               rows[i].now, at + strlen(rows[i].old));
+                cr_expect(eq(int, policy_parse("it", text, strlen(text), &day_and_month, &again, &reason),
+                             CLOUTD_ECORRUPT),
+                          "%s", rows[i].why);
+                cr_expect(ne(ptr, strstr(reason.text, "was not written by cloutd"), NULL), "%s", reason.text);
+        }
+        policy_free(policy);
+}
+
 Test(policy, freeing_nothing_is_fine)
 {
         cr_expect(policy_free(NULL) == NULL);
