@@ -53,6 +53,7 @@ static void put_full(const char *changed, const char *value)
         put_text("k-value", "client.id=you\nsocket.timeout.ms=1000\n");
         put_text("k-name", "client.rack=me\nsocket.timeout.ms=1000\n");
         put_text("k-fewer", "client.id=me\n");
+        put_text("k-more", "client.id=me\nsocket.timeout.ms=1000\nclient.rack=a\n");
         put_text("k-same", "# moved\nclient.id=me\n\nsocket.timeout.ms=1000\n");
         put_text("password", "secret\n");
         put_text("password-other", "other secret\n");
@@ -144,6 +145,7 @@ Test(conf_reload, what_needs_a_restart_or_the_log_again_is_refused_with_its_plac
                 {"kafka.properties_file", "k-value", "1:80", RESTART},
                 {"kafka.properties_file", "k-name", "1:80", RESTART},
                 {"kafka.properties_file", "k-fewer", "1:80", RESTART},
+                {"kafka.properties_file", "k-more", "1:80", RESTART},
                 {"redis.address", "s", "2:18", RESTART},
                 {"redis.address", "r:6380", "2:18", RESTART},
                 {"redis.address", "unix:r", "2:18", RESTART},
@@ -207,9 +209,34 @@ Test(conf_reload, several_changes_that_it_takes_are_all_named)
         conf_changes(running, now, changes, sizeof changes);
         cr_expect(eq(str, changes, "boards.size, log_level"));
         conf_changes(running, now, changes, 8);
-        cr_expect(eq(str, changes, "boards."), "cut, not beyond the end");
+        cr_expect(eq(str, changes, "boards."), "cut");
+        cr_expect(eq(str, changes + 8, "ze, log_level"), "and nothing is written beyond the end");
         conf_free(now);
         conf_free(running);
+}
+
+Test(conf_reload, two_values_of_one_form_are_two_values)
+{
+        static const struct {
+                const char *key, *running, *now, *why;
+        } rows[] = {
+                {"redis.address", "unix:r", "unix:s",
+                 "c.yaml:2:18: redis.address: cannot change while it runs, restart for it (changed: "
+                 "redis.address)"},
+                {"start", "beginning", "end",
+                 "c.yaml:11:8: start: cannot change while it runs, restart for it (changed: start)"},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct conf *running = NULL;
+                struct errmsg reason = {""};
+
+                put_full(rows[i].key, rows[i].running);
+                cr_assert(eq(int, conf_load(in_folder("c.yaml"), &running, &reason), CLOUTD_OK), "%s",
+                          reason.text);
+                expect(running, rows[i].key, rows[i].now, rows[i].why);
+                conf_free(running);
+        }
 }
 
 Test(conf_reload, it_does_not_say_a_secret)
