@@ -210,7 +210,7 @@ Test(conf_reload, several_changes_that_it_takes_are_all_named)
         cr_expect(eq(str, changes, "boards.size, log_level"));
         conf_changes(running, now, changes, 8);
         cr_expect(eq(str, changes, "boards."), "cut");
-        cr_expect(eq(str, changes + 8, "ze, log_level"), "and nothing is written beyond the end");
+        cr_expect(eq(str, changes + 8, "ize, log_level"), "and nothing is written beyond the end");
         conf_free(now);
         conf_free(running);
 }
