@@ -594,25 +594,30 @@ Test(policy, f_is_the_hash_of_the_lines_that_are_documented)
 
 Test(policy, a_reload_takes_other_points_and_refuses_other_cells_with_their_place)
 {
-#define TIERS "[{points: 1}, {followers_over: 5, points: 2}]"
+#define TIERS  "[{points: 1}, {followers_over: 5, points: 2}]"
+#define SECOND "\n- {name: s, types: [z], tiers: [{points: 3}]}\n"
+#define HEAD   "name: p\nrules:\n- {name: r, types: "
         static const struct {
                 const char *text, *why; /* NULL: taken */
         } rows[] = {
                 {"name: q\nrules:\n- {name: x, types: [a, b], tiers: [{points: 9}, {followers_over: 5, "
-                 "points: -2}]}\n",
+                 "points: -2}]}" SECOND,
                  NULL},
-                {"name: p\nrules:\n- {name: r, types: [b, a], tiers: " TIERS "}\n", NULL},
-                {"name: p\nrules:\n- {name: r, types: [a, c], tiers: " TIERS "}\n", ":3:20: rules.types"},
-                {"name: p\nrules:\n- {name: r, types: [a], tiers: " TIERS "}\n", ":3:20: rules.types"},
-                {"name: p\nrules:\n- {name: r, types: [a, b], tiers: [{points: 1}]}\n", ":3:35: rules.tiers"},
-                {"name: p\nrules:\n- {name: r, types: [a, b], tiers: [{points: 1}, {followers_over: 6, "
-                 "points: 2}]}\n",
+                {HEAD "[b, a], tiers: " TIERS "}" SECOND, NULL},
+                {HEAD "[a, c], tiers: " TIERS "}" SECOND, ":3:20: rules.types"},
+                {HEAD "[a], tiers: " TIERS "}" SECOND, ":3:20: rules.types"},
+                {HEAD "[a, b, c], tiers: " TIERS "}" SECOND, ":3:20: rules.types"},
+                {HEAD "[a, b], tiers: [{points: 1}]}" SECOND, ":3:35: rules.tiers"},
+                {HEAD "[a, b], tiers: [{points: 1}, {followers_over: 5, points: 2}, {followers_over: 7, "
+                      "points: 3}]}" SECOND,
+                 ":3:35: rules.tiers"},
+                {HEAD "[a, b], tiers: [{points: 1}, {followers_over: 6, points: 2}]}" SECOND,
                  ":3:66: rules.tiers.followers_over"},
-                {"name: p\nrules:\n- {name: r, types: [a, b], tiers: " TIERS "}\n- " ONE_RULE "\n",
+                {HEAD "[a, b], tiers: " TIERS "}\n", ":3:1: rules"},
+                {HEAD "[a, b], tiers: " TIERS "}" SECOND "- {name: t, types: [y], tiers: [{points: 4}]}\n",
                  ":3:1: rules"},
         };
-        struct policy *running =
-                load("name: p\nrules:\n- {name: r, types: [a, b], tiers: " TIERS "}\n", &day_and_month);
+        struct policy *running = load(HEAD "[a, b], tiers: " TIERS "}" SECOND, &day_and_month);
         struct conf conf = day_and_month;
 
         conf.policy_path = path;
