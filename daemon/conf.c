@@ -10,6 +10,7 @@
 #include "file.h"
 #include "kafka_properties.h"
 #include <ctype.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -576,7 +577,8 @@ static enum cloutd_err find_values(struct conf_reader *reader)
 }
 
 /* The path of the credential @name; NULL: there is none.  Outside a unit (cloutctl, a replay by hand) it is the file that
- * systemd would have made it of, for those who may read that. */
+ * systemd would have made it of, for those who may read that.  In a unit it is ours to read: one that cannot be looked at is
+ * not taken for none. */
 static enum cloutd_err find_credential(const struct conf_reader *reader, const char *name, char **ret_path)
 {
         const char *folder = getenv("CREDENTIALS_DIRECTORY");
@@ -587,7 +589,7 @@ static enum cloutd_err find_credential(const struct conf_reader *reader, const c
                      : asprintf(&path, "%s/credentials/%s", reader->conf->folder,
                                 name + strlen(CREDENTIAL_PREFIX))) < 0)
                 return fail_nomem(&reader->doc);
-        if (access(path, in_unit ? F_OK : R_OK) != 0) {
+        if (access(path, in_unit ? F_OK : R_OK) != 0 && (!in_unit || errno == ENOENT)) {
                 free(path);
                 path = NULL;
         }
