@@ -120,32 +120,37 @@ def test_a_reload_while_the_start_waits_is_checked_at_once_and_holds_later(new_w
         world.wait_until_right()
 
 
-# Of each command: what stands behind it, and what its JSON has at least.
-SPEAKS = {
-    "top": ([], {"window", "accounts"}),
-    "get": (["u5"], {"account", "score", "windows"}),
-    "explain": (["u5"], {"account", "windows", "equal"}),
-    "policy": (["show"], {"name", "rules", "cells"}),
-    "lag": ([], {"topic", "complete", "partitions"}),
-    "status": ([], {"version", "ready", "partitions", "memory"}),
-    "reload": ([], {"changed"}),
-    "log-level": (["info"], {"log_level"}),
-    "resume": (["0", "--new-log"], None),  # test_log.py has one that has something to decide
-}
+# Each command with its words, and what its JSON has at least; policy.yaml is the one at work.
+SPEAKS = (
+    ("top", {"window", "accounts"}),
+    ("get u5", {"account", "score", "windows"}),
+    ("explain u5", {"account", "windows", "equal"}),
+    ("policy", {"name", "rules", "cells"}),
+    ("policy show", {"name", "rules", "cells"}),
+    ("policy diff policy.yaml policy.yaml", {"from"}),
+    ("policy simulate policy.yaml", set()),
+    ("lag", {"topic", "complete", "partitions"}),
+    ("status", {"version", "ready", "partitions", "memory"}),
+    ("reload", {"changed"}),
+    ("log-level info", {"log_level"}),
+    ("optout leaver", {"account"}),
+    ("optin leaver", {"account"}),
+)
+ELSEWHERE = {"resume"}  # test_log.py has something to decide
 
 
 def test_every_command_speaks_json(new_world, socket_path):
     usage = subprocess.run([BUILD / "cloutctl", "--help"], capture_output=True, text=True, check=True).stdout
-    assert set(re.findall(r"cloutctl \[OPTION\.\.\.\]\s+([\w-]+)", usage)) == SPEAKS.keys()
-    with running(new_world, 500, admin_socket=str(socket_path)) as (_, daemon):
-        for command, (words, keys) in SPEAKS.items():
-            if keys is None:
-                continue
-            code, text = ctl(daemon, "--json", command, *words)
+    known = {line.split()[0] for line, _ in SPEAKS} | ELSEWHERE
+    assert set(re.findall(r"cloutctl \[OPTION\.\.\.\]\s+([\w-]+)", usage)) == known
+    with running(new_world, 500, admin_socket=str(socket_path)) as (world, daemon):
+        for line, keys in SPEAKS:
+            words = [str(world.folder / word) if word == "policy.yaml" else word for word in line.split()]
+            code, text = ctl(daemon, "--json", *words)
             assert (code, text.count("\n")) == (0, 1), text
             assert json.loads(text).keys() >= keys, text
-            code, text = ctl(daemon, command, *words)
-            assert code == 0
+            code, text = ctl(daemon, *words)
+            assert code == 0, text
             assert text.strip() and not text.startswith("{"), text
 
 

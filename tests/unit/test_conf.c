@@ -676,7 +676,7 @@ Test(conf, credentials_of_systemd_serve_where_no_file_is_named)
         cr_assert(unlink(in_folder("creds/cloutd_optout-salt")) == 0);
         cr_assert(symlink("cloutd_optout-salt", in_folder("creds/cloutd_optout-salt")) == 0);
         cr_expect(eq(str, (char *)refusal(MINIMAL, strlen(MINIMAL)),
-                     "c.yaml: optout_salt_file: creds/cloutd_optout-salt: cannot be read: Too many levels of "
+                     "c.yaml: optout_salt_file: creds/cloutd_optout-salt cannot be read: Too many levels of "
                      "symbolic "
                      "links"),
                   "one that cannot be read is not taken for none");
