@@ -73,6 +73,7 @@ struct kafka {
         bool failed; /* failed_code and failure say why */
         enum cloutd_err failed_code;
         struct errmsg failure;
+        char trouble[256]; /* what librdkafka last said of a connection; "" nothing yet */
         mono_us_t commit_us, probe_us;
         int64_t memory_at_start; /* of the process, once all but accounts and messages is there */
         mono_us_t restart_us;    /* assign everything again then; 0: no need */

@@ -29,20 +29,48 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
                 log_line(ours, text, "from", "%s", "librdkafka", "facility", "%s", facility, NULL);
 }
 
+/* librdkafka 2.0.2, as Debian 12 has it, fails at SCRAM as a wrong password does (its issue 4895). */
+static bool has_broken_scram(const struct conf *conf)
+{
+        for (size_t i = 0; i < conf->n_kafka_properties; i++)
+                if (strncmp(conf->kafka_properties[i].value, "SCRAM", 5) == 0)
+                        return rd_kafka_version() < 0x020601ff;
+        return false;
+}
+
+/* What will not get better by waiting.  A certificate that is not trusted is a matter of the configuration at the start;
+ * later it is the server's, which somebody will renew. */
+static bool is_refusal(const struct kafka *kafka, int err, const char *reason)
+{
+        return err == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+               err == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
+               err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+               err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+               (err == RD_KAFKA_RESP_ERR__SSL && kafka->n_partitions == 0 &&
+                strstr(reason, "certificate verify failed") != NULL);
+}
+
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
         struct kafka *kafka = opaque;
-        char text[512];
+        const struct conf *conf = kafka->conf;
+        struct errmsg why;
 
-        (void)rk;
-        if (err == RD_KAFKA_RESP_ERR__AUTHENTICATION || err == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
-            err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-            err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
-                (void)snprintf(text, sizeof text, "Kafka refused us: %s", reason);
-                kafka_fail(kafka, CLOUTD_EREFUSED, text);
-        } else if (err == RD_KAFKA_RESP_ERR__FATAL) {
-                (void)rd_kafka_fatal_error(rk, text, sizeof text);
-                kafka_fail(kafka, CLOUTD_EREFUSED, text);
+        if (err == RD_KAFKA_RESP_ERR__FATAL) {
+                (void)rd_kafka_fatal_error(rk, why.text, sizeof why.text);
+                kafka_fail(kafka, CLOUTD_EREFUSED, why.text);
+        } else if (is_refusal(kafka, err, reason)) {
+                (void)fail(&why, CLOUTD_EREFUSED,
+                           "Kafka at %s refused us: %s; see kafka.properties_file%s%s%s", conf->kafka_brokers,
+                           reason, conf->kafka_properties_file != NULL ? " " : "",
+                           conf->kafka_properties_file != NULL ? conf->kafka_properties_file : "",
+                           has_broken_scram(conf)
+                                   ? " (this librdkafka cannot log in by SCRAM to brokers from 3.8.1 "
+                                     "on: use PLAIN over TLS, or librdkafka 2.6.1)"
+                                   : "");
+                kafka_fail(kafka, CLOUTD_EREFUSED, why.text);
+        } else if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+                (void)snprintf(kafka->trouble, sizeof kafka->trouble, "%s", reason);
         }
 }
 
@@ -167,7 +195,8 @@ static enum cloutd_err find_topic(struct kafka *kafka, int32_t *ret_broker, stru
                 }
                 if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
                         log_event_limited(&limit, LOG_KAFKA_AWAITED, "brokers", "%s",
-                                          kafka->conf->kafka_brokers, "why", "%s", rd_kafka_err2str(err),
+                                          kafka->conf->kafka_brokers, "why", "%s",
+                                          kafka->trouble[0] != '\0' ? kafka->trouble : rd_kafka_err2str(err),
                                           NULL);
                         (void)usleep(200000);
                         continue;
@@ -332,8 +361,8 @@ static enum cloutd_err agree_with_redis(struct kafka *kafka, int known, int n, s
                         starts[i] = kafka->ends[i] = beginnings[i];
         }
         while (err == CLOUTD_OK) {
-                err = prejoin(kafka->conf, kafka->settings->policy, starts, beginnings, n, ret_prejoin,
-                              reterr);
+                err = prejoin(kafka->settings->conf, kafka->settings->policy, starts, beginnings, n,
+                              ret_prejoin, reterr);
                 if (err != CLOUTD_EAGAIN)
                         break;
                 log_event_limited(&limit, LOG_REDIS_AWAITED, "why", "%s", reterr->text, NULL);
