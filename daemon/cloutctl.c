@@ -330,8 +330,7 @@ int main(int argc, char **argv)
         argp_err_exit_status = cloutd_err_exit_status(CLOUTD_EUSAGE);
         (void)argp_parse(&parser, argc, argv, 0, NULL, &line); /* ends the program where it fails */
         err = run(&line, &why);
-        if (line.ctl.redis != NULL)
-                redisFree(line.ctl.redis);
+        (void)redis_close(line.ctl.redis);
         conf_free(line.ctl.conf);
         if (err != CLOUTD_OK) {
                 (void)fprintf(stderr, "cloutctl: %s\n", why.text);

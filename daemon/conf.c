@@ -9,6 +9,7 @@
 #include "conf_internal.h"
 #include "file.h"
 #include "kafka_properties.h"
+#include "redis_tls.h"
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #define SECOND INT64_C(1000)
 #define MINUTE (60 * SECOND)
@@ -27,7 +29,10 @@
 #define REDIS_PORT          6379
 #define CREDENTIAL_PREFIX   "cloutd_"
 #define PASSWORD_CREDENTIAL CREDENTIAL_PREFIX "redis-password"
+#define KEY_CREDENTIAL      CREDENTIAL_PREFIX "redis-tls-key"
 #define SALT_CREDENTIAL     CREDENTIAL_PREFIX "optout-salt"
+#define REDISS              "rediss://"
+#define PEM_BYTES_MAX       ((size_t)4 << 20) /* all CAs of a system are a quarter of a MiB */
 
 static size_t row_of(const char *name)
 {
@@ -162,11 +167,15 @@ static enum cloutd_err parse_host_port(const struct yaml_doc *doc, const yaml_no
 static enum cloutd_err parse_redis(const struct yaml_doc *doc, const yaml_node_t *node, const char *key,
                                    const char *text, struct conf *conf)
 {
-        if (strncmp(text, "rediss:", 7) == 0)
-                return yaml_doc_fail(doc, node, key,
-                                     "TLS is not spoken here: put stunnel between, with a Unix socket");
-        if (strncmp(text, "unix:", 5) != 0)
-                return parse_host_port(doc, node, key, text, REDIS_PORT, &conf->redis);
+        const bool tls = strncmp(text, REDISS, strlen(REDISS)) == 0;
+
+        if (strncmp(text, "unix:", 5) != 0) {
+                const enum cloutd_err err = parse_host_port(
+                        doc, node, key, tls ? text + strlen(REDISS) : text, REDIS_PORT, &conf->redis);
+
+                conf->redis.tls = tls;
+                return err;
+        }
         if (text[5] == '\0')
                 return yaml_doc_fail(doc, node, key, "the path after unix: is missing");
         conf->redis.unix_path = resolve(conf, text + 5);
@@ -354,6 +363,26 @@ static enum cloutd_err read_salt(const struct yaml_doc *doc, const yaml_node_t *
         return err;
 }
 
+/* Takes @path. */
+static enum cloutd_err read_pem(const struct yaml_doc *doc, const yaml_node_t *node, const char *key,
+                                char *path, struct conf_file *ret_file)
+{
+        struct errmsg why;
+        char *text;
+        size_t len;
+        const enum cloutd_err err = file_read(path, PEM_BYTES_MAX, &text, &len, &why);
+
+        ret_file->path = path;
+        if (err == CLOUTD_ENOMEM)
+                return fail_nomem(doc);
+        if (err != CLOUTD_OK)
+                return yaml_doc_fail(doc, node, key, "%s %s", path, why.text);
+        ret_file->digest = XXH3_64bits(text, len);
+        explicit_bzero(text, len); /* it may be the key */
+        free(text);
+        return CLOUTD_OK;
+}
+
 static enum cloutd_err read_named_file(const struct yaml_doc *doc, const yaml_node_t *node,
                                        const struct conf_key *key, struct conf *conf)
 {
@@ -372,6 +401,7 @@ static enum cloutd_err read_named_file(const struct yaml_doc *doc, const yaml_no
                 err = read_salt(doc, node, key->name, path, conf);
                 free(path);
                 return err;
+        case KIND_PEM: return read_pem(doc, node, key->name, path, field_of(conf, key));
         case KIND_SOCKET: store_string(conf, key, path); return check_socket_path(doc, node, key->name, path);
         default:
                 store_string(conf, key, path);
@@ -512,7 +542,8 @@ static enum cloutd_err read_key(const struct conf_reader *reader, const struct y
         case KIND_SOCKET:
         case KIND_PROPERTIES:
         case KIND_PASSWORD:
-        case KIND_SALT: return read_named_file(doc, node, key, conf);
+        case KIND_SALT:
+        case KIND_PEM: return read_named_file(doc, node, key, conf);
         case KIND_REDIS:
         case KIND_HTTP:
         case KIND_CLOCK:
@@ -600,11 +631,15 @@ static enum cloutd_err find_credential(const struct conf_reader *reader, const c
 static enum cloutd_err take_credentials(const struct conf_reader *reader)
 {
         struct conf *conf = reader->conf;
-        char *password = NULL, *salt = NULL;
+        char *password = NULL, *salt = NULL, *key = NULL;
         enum cloutd_err err = find_credential(reader, PASSWORD_CREDENTIAL, &password);
 
         if (err == CLOUTD_OK)
                 err = find_credential(reader, SALT_CREDENTIAL, &salt);
+        if (err == CLOUTD_OK && conf->redis_cert.path != NULL && conf->redis_key.path == NULL)
+                err = find_credential(reader, KEY_CREDENTIAL, &key);
+        if (err == CLOUTD_OK && key != NULL)
+                err = read_pem(&reader->doc, NULL, "redis.tls_key_file", key, &conf->redis_key);
         if (err == CLOUTD_OK && password != NULL && conf->redis_password == NULL)
                 err = read_password(&reader->doc, NULL, "redis.password_file", password, conf);
         if (err == CLOUTD_OK && salt != NULL && conf->optout_salt == NULL)
@@ -629,6 +664,47 @@ static enum cloutd_err take_runtime_directory(struct conf_reader *reader)
         return check_socket_path(&reader->doc, NULL, "admin_socket", conf->admin_socket);
 }
 
+/* What the files say is tried here, not at the first connection. */
+static enum cloutd_err make_tls(const struct conf_reader *reader)
+{
+        struct conf *conf = reader->conf;
+        const struct yaml_doc *doc = &reader->doc;
+        static const char *const only_tls[] = {"redis.tls_ca_file", "redis.tls_cert_file",
+                                               "redis.tls_key_file", "redis.tls_server_name"};
+        const char *key = only_tls[0];
+        struct errmsg why;
+        enum cloutd_err err;
+
+        for (size_t i = 0; !conf->redis.tls && i < sizeof only_tls / sizeof *only_tls; i++)
+                if (reader->values[row_of(only_tls[i])] != NULL)
+                        return yaml_doc_fail(doc, reader->values[row_of(only_tls[i])], only_tls[i],
+                                             "needs " REDISS " before the host in redis.address");
+        if (!conf->redis.tls)
+                return CLOUTD_OK;
+        if (conf->redis_cert.path != NULL && conf->redis_key.path == NULL)
+                return yaml_doc_fail(doc, reader->values[row_of("redis.tls_cert_file")],
+                                     "redis.tls_cert_file",
+                                     "needs its key: redis.tls_key_file or the credential " KEY_CREDENTIAL);
+        if (conf->redis_cert.path == NULL && conf->redis_key.path != NULL)
+                return yaml_doc_fail(doc, reader->values[row_of("redis.tls_key_file")], "redis.tls_key_file",
+                                     "needs its certificate: redis.tls_cert_file");
+        conf->redis_tls =
+                redis_tls_new(conf->redis_server_name != NULL ? conf->redis_server_name : conf->redis.host);
+        if (conf->redis_tls == NULL)
+                return fail_nomem(doc);
+        err = redis_tls_trust(conf->redis_tls, conf->redis_ca.path, &why);
+        if (err == CLOUTD_OK && conf->redis_cert.path != NULL) {
+                err = redis_tls_show(conf->redis_tls, conf->redis_cert.path, &why);
+                key = only_tls[1];
+        }
+        if (err == CLOUTD_OK && conf->redis_cert.path != NULL) {
+                err = redis_tls_sign(conf->redis_tls, conf->redis_key.path, &why);
+                key = only_tls[2];
+        }
+        return err == CLOUTD_OK ? CLOUTD_OK
+                                : yaml_doc_fail(doc, reader->values[row_of(key)], key, "%s", why.text);
+}
+
 /* What no row can say alone. */
 static enum cloutd_err check_together(const struct conf_reader *reader)
 {
@@ -643,7 +719,7 @@ static enum cloutd_err check_together(const struct conf_reader *reader)
                 return yaml_doc_fail(
                         &reader->doc, reader->values[row_of("redis.username")], "redis.username",
                         "needs a password: redis.password_file or the credential " PASSWORD_CREDENTIAL);
-        return CLOUTD_OK;
+        return make_tls(reader);
 }
 
 static enum cloutd_err read_all(struct conf_reader *reader)
@@ -735,6 +811,11 @@ struct conf *conf_free(struct conf *conf)
         free(conf->redis_prefix);
         free(conf->redis_username);
         free(conf->redis_password);
+        (void)redis_tls_free(conf->redis_tls);
+        free(conf->redis_ca.path);
+        free(conf->redis_cert.path);
+        free(conf->redis_key.path);
+        free(conf->redis_server_name);
         free(conf->policy_path);
         free(conf->optout_salt);
         free(conf->http.unix_path);

@@ -23,6 +23,7 @@ enum conf_kind {
         KIND_PROPERTIES,
         KIND_PASSWORD,
         KIND_SALT,
+        KIND_PEM,
         KIND_REDIS,
         KIND_HTTP,
         KIND_INTEGER,

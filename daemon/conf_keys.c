@@ -26,7 +26,8 @@ const char *const conf_kind_texts[] = {
         [KIND_PROPERTIES] = "a path",
         [KIND_PASSWORD] = "a path",
         [KIND_SALT] = "a path",
-        [KIND_REDIS] = "host, host:port, [IPv6]:port or unix:path",
+        [KIND_PEM] = "a path",
+        [KIND_REDIS] = "host, host:port, [IPv6]:port, rediss:// before one of these, or unix:path",
         [KIND_HTTP] = "host:port, [IPv6]:port or \"\" for off",
         [KIND_INTEGER] = "a whole number",
         [KIND_DURATION] = "a duration",
@@ -61,14 +62,26 @@ const struct conf_key conf_keys[] = {
 
         {"redis", KIND_GROUP, OPTIONAL, LIVE, 0, 0, NULL, NO_FIELD, "Where the scores go."},
         {"redis.address", KIND_REDIS, REQUIRED, RESTART, 1, 512, NULL, FIELD(redis),
-         "The Redis server; the port is 6379 unless given."},
+         "The Redis server; the port is 6379 unless given. rediss:// is TLS."},
         {"redis.prefix", KIND_STRING, OPTIONAL, RESTART, 1, 128, "\"clout:\"", FIELD(redis_prefix),
          "What every key begins with; each instance needs its own."},
-        {"redis.username", KIND_STRING, OPTIONAL, RESTART, 1, 255, NULL, FIELD(redis_username),
+        {"redis.username", KIND_STRING, OPTIONAL, LIVE, 1, 255, NULL, FIELD(redis_username),
          "The ACL user; needs a password."},
-        {"redis.password_file", KIND_PASSWORD, OPTIONAL, RESTART, 1, PATH_MAX, NULL, NO_FIELD,
+        {"redis.password_file", KIND_PASSWORD, OPTIONAL, LIVE, 1, PATH_MAX, NULL, NO_FIELD,
          "A file with the password; without it the systemd credential cloutd_redis-password, if there is "
          "one."},
+        {"redis.tls_ca_file", KIND_PEM, OPTIONAL, LIVE, 1, PATH_MAX, NULL, FIELD(redis_ca),
+         "With rediss://: the CAs (PEM) of which one has signed the server's certificate; without it those "
+         "of the "
+         "system."},
+        {"redis.tls_cert_file", KIND_PEM, OPTIONAL, LIVE, 1, PATH_MAX, NULL, FIELD(redis_cert),
+         "With rediss://: the daemon's own certificate (PEM), for a server that asks for one."},
+        {"redis.tls_key_file", KIND_PEM, OPTIONAL, LIVE, 1, PATH_MAX, NULL, FIELD(redis_key),
+         "The private key (PEM) of that certificate; without it the systemd credential "
+         "cloutd_redis-tls-key."},
+        {"redis.tls_server_name", KIND_STRING, OPTIONAL, LIVE, 1, 253, NULL, FIELD(redis_server_name),
+         "With rediss://: the name that the server's certificate is for, where it is not the host in "
+         "redis.address."},
 
         {"policy", KIND_PATH, REQUIRED, LIVE, 1, PATH_MAX, NULL, FIELD(policy_path),
          "The file with the points table."},

@@ -14,7 +14,13 @@ static bool same_string(const char *a, const char *b)
 
 static bool same_address(const struct conf_address *a, const struct conf_address *b)
 {
-        return same_string(a->unix_path, b->unix_path) && same_string(a->host, b->host) && a->port == b->port;
+        return same_string(a->unix_path, b->unix_path) && same_string(a->host, b->host) &&
+               a->port == b->port && a->tls == b->tls;
+}
+
+static bool same_file(const struct conf_file *a, const struct conf_file *b)
+{
+        return same_string(a->path, b->path) && a->digest == b->digest;
 }
 
 static bool same_properties(const struct conf *a, const struct conf *b)
@@ -55,6 +61,7 @@ static bool same_value(const struct conf_key *key, const struct conf *a, const s
                 return a->optout_salt_len == b->optout_salt_len &&
                        (a->optout_salt_len == 0 ||
                         memcmp(a->optout_salt, b->optout_salt, a->optout_salt_len) == 0);
+        case KIND_PEM: return same_file(field_a, field_b);
         case KIND_REDIS: return same_address(&a->redis, &b->redis);
         case KIND_HTTP: return same_address(&a->http, &b->http);
         case KIND_START: return a->start == b->start && a->start_ms == b->start_ms;

@@ -25,7 +25,7 @@
 /* What the command line and the configuration say.  One thread. */
 struct ctl {
         struct conf *conf;
-        redisContext *redis; /* connected; a command may replace it */
+        struct redis_client *redis; /* connected; a command may replace it */
         FILE *out;
         bool utf8;     /* the locale can show more than ASCII */
         bool json;     /* one JSON object a line instead of text for people */

@@ -427,9 +427,7 @@ static enum cloutd_err watch(struct ctl *ctl, const char *window, const struct p
                 frame_fini(now);
                 if (err != CLOUTD_EAGAIN || !ctl->watch)
                         break;
-                if (ctl->redis != NULL)
-                        redisFree(ctl->redis);
-                ctl->redis = NULL;
+                ctl->redis = redis_close(ctl->redis);
                 draw_trouble(ctl, reterr, &screen);
                 next_us = clock_mono_us(); /* a time-out may have taken several frames' time */
         }

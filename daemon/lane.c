@@ -270,6 +270,7 @@ static void adopt(struct lane *lane)
         lane->settings_next = NULL;
         lane->scoring = &now->scoring;
         lane->memory_share = memory_share(lane);
+        lane->connect_us = lane->now_us; /* what kept it from logging in may be mended: it tries at once */
         policy_made_ready(lane);
         if (strcmp(before->policy->version, now->policy->version) != 0)
                 for (struct partition *p = lane->partitions; p != NULL; p = p->sibling)

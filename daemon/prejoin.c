@@ -19,7 +19,7 @@ static enum cloutd_err unexpected(const char *command, struct errmsg *reterr)
         return fail(reterr, CLOUTD_ECORRUPT, "Redis: %s: an answer that no Redis gives", command);
 }
 
-static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
+static enum cloutd_err check_server(struct redis_client *redis, struct errmsg *reterr)
 {
         redisReply *reply;
         int64_t time_s;
@@ -46,7 +46,8 @@ static enum cloutd_err check_server(redisContext *redis, struct errmsg *reterr)
 
 /* An ACL that lets us do only half of what is needed would be found out when accounts are written.  Redis refuses
  * a command that the user may not run, or not on such a key, when it is queued; DISCARD, and nothing has happened. */
-static enum cloutd_err check_allowed(redisContext *redis, const struct conf *conf, struct errmsg *reterr)
+static enum cloutd_err check_allowed(struct redis_client *redis, const struct conf *conf,
+                                     struct errmsg *reterr)
 {
         /* The %s is the prefix.  What else the start itself runs is found out there. */
         static const char *const needed[] = {
@@ -64,6 +65,10 @@ static enum cloutd_err check_allowed(redisContext *redis, const struct conf *con
                 "HSETNX %sa:x f v",
                 "HINCRBY %sa:x f 1",
                 "HDEL %sa:x f",
+                "HEXISTS %sown:x f",
+                "TYPE %sa:x",
+                "SETNX %ssalt_check x",
+                "FCALL cloutd_write 1 %sa:x",
                 "SADD %sdue:x m",
                 "SREM %sdue:x m",
                 "SCARD %soptout",
@@ -93,7 +98,7 @@ static enum cloutd_err check_allowed(redisContext *redis, const struct conf *con
 }
 
 /* The function that writes who leaves, and accounts with several parts. */
-static enum cloutd_err load_function(redisContext *redis, struct errmsg *reterr)
+static enum cloutd_err load_function(struct redis_client *redis, struct errmsg *reterr)
 {
         redisReply *reply;
         struct errmsg why;
@@ -110,8 +115,8 @@ static enum cloutd_err load_function(redisContext *redis, struct errmsg *reterr)
 }
 
 /* Whether scores are sums of parts: because of what was found once, or because the operator knows. */
-static enum cloutd_err agree_mode(redisContext *redis, const struct conf *conf, struct prejoin *prejoin,
-                                  struct errmsg *reterr)
+static enum cloutd_err agree_mode(struct redis_client *redis, const struct conf *conf,
+                                  struct prejoin *prejoin, struct errmsg *reterr)
 {
         redisReply *reply;
         enum cloutd_err err = redis_run(redis, &reply, reterr, "GET %smode", conf->redis_prefix);
@@ -136,7 +141,7 @@ static enum cloutd_err agree_mode(redisContext *redis, const struct conf *conf, 
 }
 
 /* The salt is not in Redis, but a hash of it is: a wrong one would bring back people who left. */
-static enum cloutd_err check_salt(redisContext *redis, const struct conf *conf, struct errmsg *reterr)
+static enum cloutd_err check_salt(struct redis_client *redis, const struct conf *conf, struct errmsg *reterr)
 {
         char check[17] = "";
         redisReply *reply;
@@ -164,7 +169,7 @@ static enum cloutd_err check_salt(redisContext *redis, const struct conf *conf, 
         return err;
 }
 
-static enum cloutd_err publish_policy(redisContext *redis, const struct conf *conf,
+static enum cloutd_err publish_policy(struct redis_client *redis, const struct conf *conf,
                                       const struct policy *policy, struct errmsg *reterr)
 {
         redisReply *reply;
@@ -211,7 +216,7 @@ static uint32_t base_of_sources(const redisReply *table, const char *topic)
 }
 
 /* Give each partition a number, once; who has one keeps it. */
-static enum cloutd_err agree_sources(redisContext *redis, const struct conf *conf, int n_partitions,
+static enum cloutd_err agree_sources(struct redis_client *redis, const struct conf *conf, int n_partitions,
                                      uint32_t *sources, struct errmsg *reterr)
 {
         redisReply *reply, *table;
@@ -265,7 +270,7 @@ static enum cloutd_err agree_sources(redisContext *redis, const struct conf *con
 }
 
 /* The start of the partition's first claim, agreed by whoever came first. */
-static enum cloutd_err agree_start(redisContext *redis, const struct conf *conf, int partition,
+static enum cloutd_err agree_start(struct redis_client *redis, const struct conf *conf, int partition,
                                    int64_t offset, int64_t *ret, struct errmsg *reterr)
 {
         redisReply *reply;
@@ -288,8 +293,9 @@ static enum cloutd_err agree_start(redisContext *redis, const struct conf *conf,
         return err;
 }
 
-static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf, const struct policy *policy,
-                                   int partition, struct prejoin *prejoin, struct errmsg *reterr)
+static enum cloutd_err look_at_own(struct redis_client *redis, const struct conf *conf,
+                                   const struct policy *policy, int partition, struct prejoin *prejoin,
+                                   struct errmsg *reterr)
 {
         char ours[17];
         redisReply *reply;
@@ -323,7 +329,7 @@ static enum cloutd_err look_at_own(redisContext *redis, const struct conf *conf,
         return err;
 }
 
-static enum cloutd_err agree(redisContext *redis, const struct conf *conf, const struct policy *policy,
+static enum cloutd_err agree(struct redis_client *redis, const struct conf *conf, const struct policy *policy,
                              const int64_t *starts, const int64_t *beginnings, struct prejoin *prejoin,
                              struct errmsg *reterr)
 {
@@ -352,7 +358,7 @@ enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, co
                         struct errmsg *reterr)
 {
         struct prejoin p = {.n_partitions = n_partitions};
-        redisContext *redis;
+        struct redis_client *redis;
         enum cloutd_err err = redis_connect_blocking(conf, TIMEOUT_MS, &redis, reterr);
 
         if (err != CLOUTD_OK)
@@ -363,7 +369,7 @@ enum cloutd_err prejoin(const struct conf *conf, const struct policy *policy, co
                 err = fail(reterr, CLOUTD_ENOMEM, "out of memory");
         else
                 err = agree(redis, conf, policy, starts, beginnings, &p, reterr);
-        redisFree(redis);
+        (void)redis_close(redis);
         if (err != CLOUTD_OK) {
                 prejoin_free(&p);
                 return err;

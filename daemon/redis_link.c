@@ -1,26 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "redis_link.h"
 #include "buf.h"
+#include "redis_socket.h"
 #include "resp.h"
 #include "server_check.h"
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 
 #define CONNECT_TIMEOUT_US INT64_C(3000000)
 
 /* What is asked first, in this order. */
 enum greeting { GREETING_AUTH, GREETING_INFO, GREETING_TIME, GREETING_DONE };
 
-struct hiredis_link {
+struct socket_link {
         struct redis_link link;
-        const struct conf *conf;
-        redisContext *context;
+        struct redis_socket socket;
         mono_us_t give_up_us; /* connecting must be done by then */
-        bool connected;       /* the socket is */
         enum greeting awaited;
         struct buf out;
         size_t out_sent;
@@ -28,12 +23,9 @@ struct hiredis_link {
 
 static void link_close(struct redis_link *base)
 {
-        struct hiredis_link *link = (struct hiredis_link *)base;
+        struct socket_link *link = (struct socket_link *)base;
 
-        if (link->context != NULL)
-                redisFree(link->context);
-        link->context = NULL;
-        link->connected = false;
+        redis_socket_close(&link->socket);
         link->out.len = link->out_sent = 0;
         redis_link_end(base);
 }
@@ -47,7 +39,7 @@ static enum link_state link_broken(struct redis_link *base, const char *why)
 
 static void link_send(struct redis_link *base, const char *data, size_t len)
 {
-        struct hiredis_link *link = (struct hiredis_link *)base;
+        struct socket_link *link = (struct socket_link *)base;
 
         if (base->state != LINK_DOWN)
                 buf_add(&link->out, data, len);
@@ -55,22 +47,17 @@ static void link_send(struct redis_link *base, const char *data, size_t len)
 
 static void link_connect(struct redis_link *base, mono_us_t now)
 {
-        struct hiredis_link *link = (struct hiredis_link *)base;
-        const struct conf *conf = link->conf;
+        struct socket_link *link = (struct socket_link *)base;
+        const struct conf *conf = base->conf;
 
         link_close(base);
-        link->context = conf->redis.unix_path != NULL
-                                ? redisConnectUnixNonBlock(conf->redis.unix_path)
-                                : redisConnectNonBlock(conf->redis.host, conf->redis.port);
-        if (!redis_link_begin(base) || link->context == NULL) {
+        if (!redis_link_begin(base)) {
                 (void)link_broken(base, "out of memory");
                 return;
         }
-        if (link->context->err != 0) {
-                char why[sizeof link->context->errstr];
-
-                memcpy(why, link->context->errstr, sizeof why);
-                (void)link_broken(base, why);
+        redis_socket_begin(&link->socket, conf);
+        if (link->socket.state == SOCKET_CLOSED) {
+                (void)link_broken(base, link->socket.error);
                 return;
         }
         base->unfit = false;
@@ -87,23 +74,6 @@ static void link_connect(struct redis_link *base, mono_us_t now)
         resp_text(&link->out, "INFO");
         resp_command(&link->out, 1);
         resp_text(&link->out, "TIME");
-}
-
-/* 1: the socket is connected, 0: not yet, -1: it will not be. */
-static int link_check_connected(struct hiredis_link *link)
-{
-        struct pollfd fd = {.fd = link->context->fd, .events = POLLOUT};
-        int error = 0;
-        socklen_t len = sizeof error;
-
-        if (poll(&fd, 1, 0) <= 0)
-                return 0;
-        if (getsockopt(link->context->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
-                (void)snprintf(link->link.error, sizeof link->link.error, "%s",
-                               strerror(error != 0 ? error : errno));
-                return -1;
-        }
-        return 1;
 }
 
 static enum cloutd_err judge_greeting(enum greeting which, const struct reply *reply, struct errmsg *reterr)
@@ -124,7 +94,7 @@ static enum cloutd_err judge_greeting(enum greeting which, const struct reply *r
                            : fail(reterr, CLOUTD_EAGAIN, "an answer to INFO or TIME that no Redis gives");
 }
 
-static enum link_state link_greet(struct hiredis_link *link, mono_us_t now)
+static enum link_state link_greet(struct socket_link *link, mono_us_t now)
 {
         struct redis_link *base = &link->link;
         const struct reply *reply;
@@ -149,47 +119,47 @@ static enum link_state link_greet(struct hiredis_link *link, mono_us_t now)
 
 static enum link_state link_pump(struct redis_link *base, mono_us_t now)
 {
-        struct hiredis_link *link = (struct hiredis_link *)base;
+        struct socket_link *link = (struct socket_link *)base;
+        struct redis_socket *socket = &link->socket;
         char chunk[1 << 16];
         ssize_t n;
 
         if (base->state == LINK_DOWN)
                 return LINK_DOWN;
-        if (!link->connected) {
-                const int connected = link_check_connected(link);
+        if (socket->state != SOCKET_OPEN) {
+                const enum socket_state state = redis_socket_step(socket);
 
-                if (connected < 0) {
-                        link_close(base);
-                        return LINK_DOWN;
+                if (state == SOCKET_CLOSED)
+                        return link_broken(base, socket->error);
+                if (state == SOCKET_RESOLVING)
+                        link->give_up_us =
+                                now + CONNECT_TIMEOUT_US; /* looking up a name has limits of its own */
+                if (state != SOCKET_OPEN && now <= link->give_up_us)
+                        return base->state;
+                if (state != SOCKET_OPEN) {
+                        redis_socket_late(socket);
+                        return link_broken(base, socket->error);
                 }
-                if (connected == 0)
-                        return now > link->give_up_us ? link_broken(base, "timed out while connecting")
-                                                      : base->state;
-                link->connected = true;
         }
         while (link->out_sent < link->out.len) {
-                n = send(link->context->fd, link->out.data + link->out_sent, link->out.len - link->out_sent,
-                         MSG_NOSIGNAL);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0 && errno != EAGAIN)
-                        return link_broken(base, strerror(errno));
+                n = socket->ops->send(socket, link->out.data + link->out_sent,
+                                      link->out.len - link->out_sent);
                 if (n < 0)
+                        return link_broken(base, socket->error);
+                if (n == 0)
                         break;
                 link->out_sent += (size_t)n;
         }
         if (link->out_sent == link->out.len)
                 link->out_sent = link->out.len = 0;
         do {
-                n = recv(link->context->fd, chunk, sizeof chunk, 0);
-                if (n == 0)
-                        return link_broken(base, "connection closed by Redis");
-                if (n < 0 && errno != EAGAIN && errno != EINTR)
-                        return link_broken(base, strerror(errno));
+                n = socket->ops->receive(socket, chunk, sizeof chunk);
+                if (n < 0)
+                        return link_broken(base, socket->error);
                 if (n > 0 && redisReaderFeed(base->reader, chunk, (size_t)n) != REDIS_OK)
                         return link_broken(base, base->reader->errstr);
                 base->unread = base->unread || n > 0;
-        } while (n == (ssize_t)sizeof chunk || (n < 0 && errno == EINTR));
+        } while (n == (ssize_t)sizeof chunk);
         if (base->state == LINK_CONNECTING)
                 return link_greet(link, now);
         return base->state;
@@ -197,19 +167,14 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
 
 static int link_poll_fd(const struct redis_link *base, short *ret_events)
 {
-        const struct hiredis_link *link = (const struct hiredis_link *)base;
+        const struct socket_link *link = (const struct socket_link *)base;
 
-        if (base->state == LINK_DOWN)
-                return -1;
-        *ret_events = POLLIN;
-        if (!link->connected || link->out_sent < link->out.len)
-                *ret_events |= POLLOUT;
-        return link->context->fd;
+        return redis_socket_poll(&link->socket, link->out_sent < link->out.len, ret_events);
 }
 
 static void link_free(struct redis_link *base)
 {
-        struct hiredis_link *link = (struct hiredis_link *)base;
+        struct socket_link *link = (struct socket_link *)base;
 
         link_close(base);
         buf_free(&link->out);
@@ -227,7 +192,7 @@ struct redis_link *redis_link_new(const struct conf *conf)
                 .poll_fd = link_poll_fd,
                 .free = link_free,
         };
-        struct hiredis_link *link = calloc(1, sizeof *link);
+        struct socket_link *link = calloc(1, sizeof *link);
 
         if (link == NULL)
                 return NULL;
@@ -237,7 +202,8 @@ struct redis_link *redis_link_new(const struct conf *conf)
                 free(link);
                 return NULL;
         }
-        link->conf = conf;
+        link->link.conf = conf;
+        link->socket = REDIS_SOCKET_CLOSED;
         return &link->link;
 }
 

@@ -33,6 +33,8 @@ struct redis_link_ops {
 
 struct redis_link {
         const struct redis_link_ops *ops;
+        const struct conf
+                *conf; /* of the next connect: whom to, and how to log in.  Borrowed; set before each */
         enum link_state state;
         struct arena *arena; /* of the replies; emptied by whoever reads them */
         redisReader *reader; /* new for each connection */
@@ -41,7 +43,7 @@ struct redis_link {
         bool unfit;      /* because the server may not be written to, as it is */
 };
 
-/* A link by hiredis to @conf's Redis (borrowed); NULL when out of memory.  Nothing is sent before ->connect.
+/* A link to @conf's Redis (borrowed); NULL when out of memory.  Nothing is sent before ->connect.
  */
 struct redis_link *redis_link_new(const struct conf *conf);
 struct redis_link *redis_link_free(struct redis_link *link);

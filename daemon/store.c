@@ -699,6 +699,7 @@ static bool connected(struct lane *lane)
                         (CONNECT_RETRY_US << (lane->connect_tries < CONNECT_RETRY_MAX ? lane->connect_tries
                                                                                       : CONNECT_RETRY_MAX));
                 lane->connect_tries++;
+                link->conf = lane->settings->conf;
                 link->ops->connect(link, lane->now_us);
         }
         return false;

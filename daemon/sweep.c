@@ -388,8 +388,10 @@ static bool link_is_up(struct sweeper *sweeper)
         const mono_us_t now = sweeper->lane->now_us;
         struct redis_link *link = sweeper->link;
 
-        if (link->state == LINK_DOWN && sweeper->phase == SCAN_READY)
+        if (link->state == LINK_DOWN && sweeper->phase == SCAN_READY) {
+                link->conf = sweeper->lane->settings->conf;
                 link->ops->connect(link, now);
+        }
         if (link->ops->pump(link, now) == LINK_DOWN)
                 scan_failed(sweeper, link->error);
         return link->state == LINK_UP;

@@ -30,7 +30,16 @@ struct conf_address {
         char *unix_path; /* NULL: TCP */
         char *host;      /* a name or an address, IPv6 without its brackets */
         uint16_t port;
+        bool tls; /* rediss:// */
 };
+
+/* A file that somebody else reads; what stood in it tells whether it has changed. */
+struct conf_file {
+        char *path; /* resolved; NULL: none */
+        uint64_t digest;
+};
+
+struct redis_tls;
 
 struct conf {
         char *path;   /* of this file, as given */
@@ -52,6 +61,9 @@ struct conf {
         char *redis_prefix;
         char *redis_username; /* NULL */
         char *redis_password; /* read from redis.password_file or the credential; NULL.  Never logged */
+        struct conf_file redis_ca, redis_cert, redis_key; /* PEM */
+        char *redis_server_name;                          /* what its certificate is for; NULL: redis.host */
+        struct redis_tls *redis_tls;                      /* of these (redis_tls.h); NULL: no rediss:// */
 
         char *policy_path; /* resolved */
 

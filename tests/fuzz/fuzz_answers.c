@@ -300,8 +300,7 @@ static void print(unsigned how)
         else
                 check_text(text, len);
         free(text);
-        if (ctl.redis != NULL)
-                redisFree(ctl.redis);
+        (void)redis_close(ctl.redis);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

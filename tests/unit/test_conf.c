@@ -433,11 +433,36 @@ Test(conf, a_bad_required_key_is_told_as_well)
                  "ever"},
                 {"a NUL byte would cut the name", "brokers: b, topic: t, group: \"g\\0\"", "address: r",
                  "c.yaml:1:38: kafka.group: has a NUL byte in it"},
-                {"TLS", "brokers: b, topic: t, group: g", "address: rediss://r",
-                 "c.yaml:2:18: redis.address: TLS is not spoken here: put stunnel between, with a Unix "
-                 "socket"},
                 {"a URL", "brokers: b, topic: t, group: g", "address: redis://r",
-                 "c.yaml:2:18: redis.address: 'redis://r' is not host, host:port, [IPv6]:port or unix:path"},
+                 "c.yaml:2:18: redis.address: 'redis://r' is not host, host:port, [IPv6]:port, rediss:// "
+                 "before one "
+                 "of these, or unix:path"},
+                {"TLS to nowhere", "brokers: b, topic: t, group: g", "address: rediss://",
+                 "c.yaml:2:18: redis.address: '' is not host, host:port, [IPv6]:port, rediss:// before one "
+                 "of these, "
+                 "or unix:path"},
+                {"a path of a URL", "brokers: b, topic: t, group: g", "address: rediss://r/0",
+                 "c.yaml:2:18: redis.address: 'r/0' is not host, host:port, [IPv6]:port, rediss:// before "
+                 "one of "
+                 "these, or unix:path"},
+                {"TLS settings without TLS", "brokers: b, topic: t, group: g",
+                 "address: r, tls_server_name: n",
+                 "c.yaml:2:38: redis.tls_server_name: needs rediss:// before the host in redis.address"},
+                {"no CA there", "brokers: b, topic: t, group: g", "address: rediss://r, tls_ca_file: none",
+                 "c.yaml:2:43: redis.tls_ca_file: none cannot be read: No such file or directory"},
+                {"no CA in it", "brokers: b, topic: t, group: g", "address: rediss://r, tls_ca_file: c.yaml",
+                 "c.yaml:2:43: redis.tls_ca_file: c.yaml has no certificates in PEM form: no certificate or "
+                 "crl found"},
+                {"no certificate in it", "brokers: b, topic: t, group: g",
+                 "address: rediss://r, tls_cert_file: c.yaml, tls_key_file: c.yaml",
+                 "c.yaml:2:45: redis.tls_cert_file: c.yaml has no certificate in PEM form: no start line"},
+                {"a certificate without its key", "brokers: b, topic: t, group: g",
+                 "address: rediss://r, tls_cert_file: c.yaml",
+                 "c.yaml:2:45: redis.tls_cert_file: needs its key: redis.tls_key_file or the credential "
+                 "cloutd_redis-tls-key"},
+                {"a key without its certificate", "brokers: b, topic: t, group: g",
+                 "address: rediss://r, tls_key_file: c.yaml",
+                 "c.yaml:2:44: redis.tls_key_file: needs its certificate: redis.tls_cert_file"},
                 {"no path", "brokers: b, topic: t, group: g", "address: 'unix:'",
                  "c.yaml:2:18: redis.address: the path after unix: is missing"},
                 {"an empty prefix would own the whole Redis", "brokers: b, topic: t, group: g",

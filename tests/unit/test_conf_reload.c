@@ -98,8 +98,10 @@ static struct conf *load_full(void)
 Test(conf_reload, what_may_change_is_taken_and_named)
 {
         static const char *const rows[][2] = {
-                {"policy", "q.yaml"},       {"headline", "1d"},       {"boards.size", "11"},
-                {"flush_interval", "50ms"}, {"memory_limit", "2GiB"}, {"log_level", "debug"},
+                {"policy", "q.yaml"},     {"headline", "1d"},
+                {"boards.size", "11"},    {"flush_interval", "50ms"},
+                {"memory_limit", "2GiB"}, {"log_level", "debug"},
+                {"redis.username", "v"},  {"redis.password_file", "password-other"},
         };
         struct conf *running = load_full();
 
@@ -149,9 +151,8 @@ Test(conf_reload, what_needs_a_restart_or_the_log_again_is_refused_with_its_plac
                 {"redis.address", "s", "2:18", RESTART},
                 {"redis.address", "r:6380", "2:18", RESTART},
                 {"redis.address", "unix:r", "2:18", RESTART},
+                {"redis.address", "\"rediss://r\"", "2:18", RESTART},
                 {"redis.prefix", "q", "2:31", RESTART},
-                {"redis.username", "v", "2:44", RESTART},
-                {"redis.password_file", "password-other", "2:62", RESTART},
                 {"windows", "[{length: 2d, bucket: 1h}]", "4:10", REPLAY},
                 {"windows", "[{length: 1d, bucket: 2h}]", "4:10", REPLAY},
                 {"windows", "[{length: 1d, bucket: 1h}, {length: 2d, bucket: 1h}]", "4:10", REPLAY},
@@ -240,14 +241,31 @@ Test(conf_reload, two_values_of_one_form_are_two_values)
         }
 }
 
+Test(conf_reload, what_tls_needs_may_change)
+{
+#define SECURE(more) \
+        "kafka: {brokers: b, topic: t, group: g}\nredis: {address: rediss://r" more "}\npolicy: p.yaml\n"
+        struct conf *running = load(SECURE("")), *now = NULL;
+        struct errmsg reason = {""};
+        char changes[100];
+
+        put_text("c.yaml", SECURE(", tls_server_name: n"));
+        cr_assert(eq(int, conf_reload(running, &now, &reason), CLOUTD_OK), "%s", reason.text);
+        conf_changes(running, now, changes, sizeof changes);
+        cr_expect(eq(str, changes, "redis.tls_server_name"));
+        conf_free(now);
+        conf_free(running);
+}
+
 Test(conf_reload, it_does_not_say_a_secret)
 {
         struct conf *running = load_full(), *now = NULL;
         struct errmsg reason;
 
         put_text("password", "another secret\n");
+        put_text("salt", "a salt that is a secret");
         cr_expect(eq(int, conf_reload(running, &now, &reason), CLOUTD_ECONF));
-        cr_expect(strstr(reason.text, "redis.password_file: cannot change") != NULL, "%s", reason.text);
+        cr_expect(strstr(reason.text, "optout_salt_file: cannot change") != NULL, "%s", reason.text);
         cr_expect(strstr(reason.text, "secret") == NULL, "%s", reason.text);
         conf_free(running);
 }

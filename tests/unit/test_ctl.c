@@ -770,6 +770,8 @@ Test(ctl, an_address_is_written_as_in_the_configuration)
         } rows[] = {
                 {{.host = (char *)"127.0.0.1", .port = 6379}, "127.0.0.1:6379"},
                 {{.host = (char *)"::1", .port = 65535}, "[::1]:65535"},
+                {{.host = (char *)"redis.example", .port = 6380, .tls = true}, "rediss://redis.example:6380"},
+                {{.host = (char *)"::1", .port = 6379, .tls = true}, "rediss://[::1]:6379"},
                 {{.unix_path = (char *)"/run/redis.sock"}, "unix:/run/redis.sock"},
         };
         char address[REDIS_ADDRESS_SIZE];
