@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Kafka, Unavailable, World
+from harness import CA, Kafka, Unavailable, World
 
 
 def pytest_configure(config):
@@ -27,9 +27,14 @@ def require(condition, why):
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory):
+def ca(tmp_path_factory):
+    return CA(tmp_path_factory.mktemp("ca") / "ca")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory, ca):
     try:
-        broker = Kafka(tmp_path_factory.mktemp("session") / "kafka")
+        broker = Kafka(tmp_path_factory.mktemp("session") / "kafka", ca)
     except Unavailable as error:
         pytest.skip(str(error))
     yield broker

@@ -124,19 +124,57 @@ def build_topic_tool(folder):
     return folder / "topic"
 
 
-class Kafka:
+class CA:
+    """A private one, with the certificates that it signs: each a file NAME.pem with key and certificate in @folder."""
+
     def __init__(self, folder):
         self.folder = folder
         folder.mkdir()
+        self.file = folder / "ca.pem"
+        self._openssl("req", "-x509", *self.NEW_KEY, "-keyout", folder / "ca.key", "-out", self.file, "-days", "30",
+                      "-subj", "/CN=cloutd's tests")
+
+    NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+    @staticmethod
+    def _openssl(*command):
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
+
+    def issue(self, name, *names, days=30):
+        """A certificate for @names ("DNS:localhost", "IP:127.0.0.1"); with @days=-1 one that has expired."""
+        key, request, cert, both = (self.folder / f"{name}.{end}" for end in ("key", "csr", "crt", "pem"))
+        self._openssl("req", *self.NEW_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}",
+                      *(["-addext", "subjectAltName=" + ",".join(names)] if names else []))
+        self._openssl("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.folder / "ca.key", "-out", cert,
+                      "-days", str(days), "-copy_extensions", "copy")
+        both.write_bytes(key.read_bytes() + cert.read_bytes())
+        return both
+
+
+class Kafka:
+    """A broker; for localhost also with TLS and SASL, where a @ca says so."""
+
+    PASSWORD = "kafka-password-that-no-log-shows"
+
+    def __init__(self, folder, ca=None, version=None):
+        self.folder = folder
+        self.environment = {**os.environ, **({"CLOUTD_KAFKA_VERSION": version} if version else {})}
+        folder.mkdir()
         self.tool = build_topic_tool(folder)
+        if ca is not None:
+            (folder / "kafka").mkdir()
+            (folder / "kafka" / "password").write_text(self.PASSWORD)
+            (folder / "kafka" / "server.pem").write_bytes(ca.issue("kafka", "DNS:localhost").read_bytes())
         self.start()
         self.brokers = (folder / "kafka" / "brokers").read_text().strip()
+        self.secure_brokers = (folder / "kafka" / "secure-brokers").read_text().strip() if ca is not None else None
 
     def _shell(self, *command):
         # kafka.sh says on stderr what is wrong; the broker that it leaves running must not hold our pipes.
         with open(self.folder / "kafka.sh.log", "ab") as log:
             return subprocess.run(["bash", "-c", '. "$0" && "$@"', ROOT / "tests/support/kafka.sh", *command],
-                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode == 0
+                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
+                                  check=False).returncode == 0
 
     def start(self):
         if not self._shell("kafka_fetch"):

@@ -28,7 +28,7 @@ packages_of() {
     boot) echo mmdebstrap systemd-container iproute2 util-linux ;;
     # The rivals that the benches compare with, and what counts instructions.
     bench) echo libcjson-dev libsimdjson-dev g++ valgrind ;;
-    test) echo libcriterion-dev libjansson-dev redis-tools kcat util-linux python3 python3-pytest python3-pytest-xdist python3-redis \
+    test) echo libcriterion-dev libjansson-dev redis-tools kcat openssl util-linux python3 python3-pytest python3-pytest-xdist python3-redis \
         python3-xxhash ;;
     *)
         echo "there is no list of packages called $1" >&2

@@ -8,6 +8,9 @@
 #   kafka_start DIR        again, after kafka_stop: the same broker, same port, same data
 #   kafka_stop DIR [KILL]  stop it (KILL: as a crash would)
 #
+# Where DIR/server.pem is (private key and certificate, for localhost), the broker also listens with TLS and SASL (PLAIN,
+# SCRAM-SHA-512), for the user cloutd with the password in DIR/password; DIR/secure-brokers has that address.
+#
 # Debian packages no broker, but the artifact kafka_2.13 on Maven Central is the broker itself.  It runs as a single
 # node that is its own controller, on two free loopback ports.  Functions return 1 after a sentence on stderr.
 
@@ -69,7 +72,7 @@ kafka_free_port() {
 }
 
 kafka_configure() {
-    local dir=$1 port controller_port
+    local dir=$1 port controller_port format=()
     port=$(kafka_free_port)
     controller_port=$(kafka_free_port)
     cat >"$dir/server.properties" <<PROPERTIES
@@ -95,11 +98,30 @@ broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 PROPERTIES
+    [ ! -f "$dir/server.pem" ] || kafka_secure "$dir" || return 1
     echo "127.0.0.1:$port" >"$dir/brokers"
     rm -rf "$dir/data"
     # Any 16 bytes in base64 name a cluster; nothing else ever talks to this one.
     "${KAFKA_JVM[@]}" -cp "$(kafka_home)/*" kafka.tools.StorageTool format -t "$(printf %s cloutd-for-tests | base64 | tr -d =)" \
-        -c "$dir/server.properties" >>"$dir/log" 2>&1
+        -c "$dir/server.properties" "${format[@]}" >>"$dir/log" 2>&1
+}
+
+# The other listener of the broker in $1; how its storage is formatted is added to format.
+kafka_secure() {
+    local dir=$1 port password login=org.apache.kafka.common.security
+    port=$(kafka_free_port)
+    password=$(cat "$dir/password") || return 1
+    sed -i -e "s|^listeners=.*|&,SASL_SSL://127.0.0.1:$port|" -e "s|^advertised.listeners=.*|&,SASL_SSL://localhost:$port|" \
+        -e "s|^listener.security.protocol.map=.*|&,SASL_SSL:SASL_SSL|" "$dir/server.properties" || return 1
+    cat >>"$dir/server.properties" <<PROPERTIES
+listener.name.sasl_ssl.ssl.keystore.type=PEM
+listener.name.sasl_ssl.ssl.keystore.location=$dir/server.pem
+listener.name.sasl_ssl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=$login.plain.PlainLoginModule required user_cloutd="$password";
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$login.scram.ScramLoginModule required;
+PROPERTIES
+    echo "localhost:$port" >"$dir/secure-brokers"
+    format=(--add-scram "SCRAM-SHA-512=[name=cloutd,password=$password]")
 }
 
 # Start what is configured in $1 and wait until it takes connections.
