@@ -212,9 +212,17 @@ void board_read_own(struct partition *p, const struct reply *own)
         }
 }
 
+void board_tell_rescore(const struct partition *p, int left_permille)
+{
+        /* relaxed, both: stands for itself */
+        if (atomic_load_explicit(&p->telemetry->rescore_left, memory_order_relaxed) != left_permille)
+                atomic_store_explicit(&p->telemetry->rescore_left, left_permille, memory_order_relaxed);
+}
+
 void board_rescore(struct partition *p)
 {
         p->rescore = true;
+        board_tell_rescore(p, 1000); /* before anybody can ask whether it is over */
         /* In Redis no later than the first account with the new points: who takes over might have the old ones again. */
         p->pol_unsaved = p->pol_unsaved || RULE(RESCORE_STORED);
         sweep_forget(p); /* one that runs does not know */

@@ -152,6 +152,14 @@ static double sum(const char *metrics, const char *name)
         return total;
 }
 
+static bool has_sample(const char *metrics, const char *name)
+{
+        const char *at = metrics, *line;
+        double value;
+
+        return next_sample(&at, name, &value, &line);
+}
+
 static double most(const char *metrics, const char *name)
 {
         const char *at = metrics, *line;
@@ -277,6 +285,9 @@ void ctl_status_text(FILE *out, const char *before, const char *now, double seco
                       whole(number, sum(now, "cloutd_redis_rollbacks_total ")));
         (void)fprintf(out, "policy     %s ", label(text, now, "cloutd_policy_info", "name"));
         (void)fprintf(out, "%s, ", label(text, now, "cloutd_policy_info", "version"));
+        if (has_sample(now, "cloutd_rescored_ratio ") && sum(now, "cloutd_rescored_ratio ") < 1)
+                (void)fprintf(out, "%.0f %% of the accounts scored by it so far, ",
+                              100 * sum(now, "cloutd_rescored_ratio "));
         (void)fprintf(
                 out, "read %s%s\n",
                 ctl_time(at, (wall_ms_t)(1000 *

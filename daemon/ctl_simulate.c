@@ -11,7 +11,7 @@
  * What it gives up: SCAN may show an account twice while Redis's table grows, and then it counts twice in the sums (never on a
  * board); and who changes meanwhile is as of when it was read. */
 #include "ctl.h"
-#include "pattern.h"
+#include "scan.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,16 +219,6 @@ static enum cloutd_err take_page(struct simulation *s, const redisReply *keys, s
         return err;
 }
 
-/* How much of Redis's table lies behind the cursor: it counts with its bits turned round. */
-static double share_done(uint64_t cursor)
-{
-        uint64_t turned = 0;
-
-        for (int bit = 0; bit < 64; bit++)
-                turned |= (cursor >> bit & 1) << (63 - bit);
-        return (double)turned / 18446744073709551616.0;
-}
-
 static void say_progress(struct simulation *s, uint64_t cursor)
 {
         const mono_us_t now = clock_mono_us();
@@ -238,8 +228,8 @@ static void say_progress(struct simulation *s, uint64_t cursor)
                 return;
         s->said_us = now;
         s->said = true;
-        (void)fprintf(stderr, "\r%s accounts, %.0f %% of Redis ", ctl_number(number, (int64_t)s->n),
-                      100 * share_done(cursor));
+        (void)fprintf(stderr, "\r%s accounts, %d %% of Redis ", ctl_number(number, (int64_t)s->n),
+                      scan_permille(cursor) / 10);
         (void)fflush(stderr);
 }
 

@@ -640,7 +640,8 @@ void board_put_own(struct partition *p, struct buf *out);
 void board_read_own(struct partition *p, const struct reply *own); /* NULL: nothing is known */
 void board_floors_lost(struct partition *p);                       /* nobody is known to be on a board */
 void board_rescore(struct partition *p); /* accounts may show points by another policy version */
-void boards_resized(struct lane *lane);  /* boards.size is another */
+void board_tell_rescore(const struct partition *p, int left_permille);
+void boards_resized(struct lane *lane); /* boards.size is another */
 
 /* sweep.c */
 struct sweeper *sweeper_new(struct lane *lane);

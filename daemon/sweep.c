@@ -9,7 +9,7 @@
  * is through and every cut that then held a wanted account is closed, the sweep is done. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
-#include "pattern.h"
+#include "scan.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +142,18 @@ static void settle(struct partition *p)
                 p->pol_unsaved = true;
         }
         sweep_forget(p);
+}
+
+/* How far the accounts have been gone through since other points came, or all are to be written anew. */
+static void tell_progress(const struct sweeper *sweeper, const struct partition *p)
+{
+        int left = 0;
+
+        if (p->rescore && p->sweep_phase == SWEEP_SCANNING)
+                left = 1000 - scan_permille(sweeper->cursor);
+        else if (p->rescore)
+                left = p->sweep_phase == SWEEP_SETTLING ? 1 : 1000;
+        board_tell_rescore(p, left);
 }
 
 /* What is asked stands between these two. */
@@ -405,6 +417,7 @@ void sweep_step(struct sweeper *sweeper)
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 if (p->sweep_phase == SWEEP_SETTLING)
                         settle(p);
+                tell_progress(sweeper, p);
                 wanted += numbers_count(&p->wanted);
         }
         if (sweeper->phase == SCAN_IDLE && (lane->now_us < sweeper->retry_us || !scan_begin(sweeper)))

@@ -263,6 +263,16 @@ int64_t telemetry_edge_lag_ms(const struct telemetry *telemetry)
         return most;
 }
 
+int telemetry_rescored(const struct telemetry *telemetry)
+{
+        int left = 0;
+
+        for (size_t i = 0; i < telemetry->n_partitions; i++)
+                if (is_ours(&telemetry->partitions[i]) && READ(telemetry->partitions[i].rescore_left) > left)
+                        left = READ(telemetry->partitions[i].rescore_left);
+        return 1000 - left;
+}
+
 uint32_t telemetry_boards_rebuilding(const struct telemetry *telemetry)
 {
         uint32_t bits = 0;

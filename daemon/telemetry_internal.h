@@ -65,6 +65,7 @@ struct telemetry_lag telemetry_lag_total(const struct telemetry *telemetry, wall
 int64_t telemetry_accounts_resident(const struct telemetry *telemetry);
 int64_t telemetry_edge_lag_ms(const struct telemetry *telemetry);
 uint32_t telemetry_boards_rebuilding(const struct telemetry *telemetry); /* a bit a window */
+int telemetry_rescored(const struct telemetry *telemetry); /* thousandths, of the partition furthest behind */
 const char *telemetry_window_name(const struct telemetry *telemetry, size_t window);
 const struct telemetry_policy *telemetry_policy(const struct telemetry *telemetry); /* NULL: none yet */
 

@@ -209,6 +209,11 @@ static void boards_samples(const struct scrape *scrape, const struct family *fam
                        (bits >> w) & 1);
 }
 
+static void rescored_sample(const struct scrape *scrape, const struct family *family)
+{
+        sample_seconds(scrape, family, NULL, NULL, telemetry_rescored(scrape->telemetry) * INT64_C(1000));
+}
+
 static void rebalances_sample(const struct scrape *scrape, const struct family *family)
 {
         sample(scrape, family, NULL, NULL, (int64_t)READ(scrape->telemetry->rebalances));
@@ -394,6 +399,11 @@ static const struct family families[] = {
                edge_lag_sample),
         FAMILY("cloutd_board_rebuilding", "gauge", "window",
                "1 while the leaderboard of the window is being rebuilt", boards_samples),
+        FAMILY("cloutd_rescored_ratio", "gauge", "",
+               "how much of the accounts has been gone through since the points changed; 1: all show the "
+               "policy "
+               "at work",
+               rescored_sample),
         LANE_FAMILY("cloutd_redis_commands_total", LANE_REDIS_COMMANDS),
         LANE_FAMILY("cloutd_redis_sent_bytes_total", LANE_REDIS_BYTES),
         FAMILY("cloutd_redis_flush_accounts", "histogram", "", "accounts written by one EXEC",

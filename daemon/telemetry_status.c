@@ -118,7 +118,7 @@ static void json_boards(FILE *out, const struct telemetry *telemetry)
                 json_string(out, telemetry_window_name(telemetry, w));
                 separator = ", ";
         }
-        (void)fputs("]\n", out);
+        (void)fprintf(out, "],\n  \"rescored\": %.3f\n", telemetry_rescored(telemetry) / 1000.0);
 }
 
 static void json_head(FILE *out, const struct telemetry *telemetry, wall_ms_t now_ms)

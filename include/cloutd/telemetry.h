@@ -109,7 +109,8 @@ struct partition_telemetry {
         _Atomic int64_t last_record_ms; /* time of the last record counted, -1 none */
         _Atomic int64_t edge_lag_ms; /* how long ago the oldest edge passed that has not fired yet; 0: none */
         _Atomic uint32_t boards_rebuilding; /* a bit a window ("all" = bit n_windows) */
-        _Atomic int64_t missing;            /* records that the log no longer has and no score contains */
+        _Atomic int rescore_left; /* of the accounts in Redis, thousandths not looked at since other points */
+        _Atomic int64_t missing;  /* records that the log no longer has and no score contains */
         _Atomic int64_t missing_from, missing_to; /* those that an operator has to decide on; -1: none */
         _Atomic(const char *) stopped_reason;     /* static text while STOPPED or held up, else NULL */
 };

@@ -108,9 +108,12 @@ def test_all_accounts_are_scored_anew_also_those_that_are_not_in_memory(new_worl
     assert len(versions_shown(world)) == 2
     daemon = world.daemon()
     world.send(*stream.records(100, step_ms=1000))  # counted meanwhile
+    daemon.wait_ready()
+    # It says how far it is; and when it says that it is done, it is.
+    wait_for(lambda: daemon.metrics()["cloutd_rescored_ratio"] == 1, what="all are scored anew")
+    assert versions_shown(world).keys() == {version}
     world.wait_until_read()
     world.wait_until_right()
-    assert versions_shown(world).keys() == {version}
     assert daemon.terminate() == 0, daemon.log_tail()
     world.run_until_end()
     world.check()

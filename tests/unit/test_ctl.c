@@ -800,7 +800,7 @@ Test(ctl, an_address_is_written_as_in_the_configuration)
         "cloutd_memory_bytes{kind=\"accounts\"} 104857600\nprocess_resident_memory_bytes 209715200\n" \
         "cloutd_memory_limit_bytes 4294967296\n"                                                      \
         "cloutd_policy_info{version=\"0123456789abcdef\",name=\"k\"} 1\n"                             \
-        "cloutd_config_last_reload_successful 1\n"                                                    \
+        "cloutd_rescored_ratio 0.43\ncloutd_config_last_reload_successful 1\n"                        \
         "cloutd_config_last_reload_success_timestamp_seconds 1718007200\n"                            \
         "cloutd_build_info{version=\"9.8\"} 1\nprocess_start_time_seconds 1718000000.5\n"
 
@@ -819,7 +819,8 @@ Test(ctl, status_is_one_screen_of_what_happened_between_two_looks)
                      "memory     1,234,567 accounts, 100 MiB of 4,096 MiB; the process 200 MiB\n"
                      "redis      50 accounts written a second, 0 commands; since the start 2 errors, 1 times "
                      "back in time\n"
-                     "policy     k 0123456789abcdef, read 2024-06-10 08:13:20 UTC\n"));
+                     "policy     k 0123456789abcdef, 43 % of the accounts scored by it so far, read "
+                     "2024-06-10 08:13:20 UTC\n"));
 }
 
 Test(ctl, status_with_nothing_to_read_is_no_crash)

@@ -255,6 +255,7 @@ Test(telemetry, figures_of_the_whole_daemon_are_added_up_or_the_worst)
                 {"cloutd_board_rebuilding{window=\"24h\"}", "0", "no partition's bit"},
                 {"cloutd_board_rebuilding{window=\"30d\"}", "1", "one partition's bit is enough"},
                 {"cloutd_board_rebuilding{window=\"all\"}", "1", "the bit behind the windows"},
+                {"cloutd_rescored_ratio", "0.25", "the partition furthest behind"},
                 {"cloutd_rebalances_total", "3", ""},
                 {"cloutd_accounts_resident", "30", "both lanes"},
                 {"cloutd_memory_bytes{kind=\"accounts\"}", "3000", "both lanes"},
@@ -281,6 +282,9 @@ Test(telemetry, figures_of_the_whole_daemon_are_added_up_or_the_worst)
         partition(2, PARTITION_STOPPED, 0, 0)->boards_rebuilding = 4;
         partition(3, PARTITION_NONE, 0, 0)->edge_lag_ms = 99000; /* left behind by what we owned once */
         telemetry->partitions[3].boards_rebuilding = 1;
+        telemetry->partitions[0].rescore_left = 1;
+        telemetry->partitions[1].rescore_left = 750;
+        telemetry->partitions[3].rescore_left = 1000;
         EXPECT_SAMPLES(rows);
 }
 
@@ -619,6 +623,7 @@ Test(telemetry, status_says_it_all_as_json)
                 {"memory.limit", "4294967296"},
                 {"redis", "{\"commands\":5,\"errors\":1,\"rollbacks\":2,\"fenced\":4}"},
                 {"boards_rebuilding", "[\"24h\",\"all\"]"},
+                {"rescored", "1.0"},
         };
         json_t *root;
 
