@@ -86,30 +86,31 @@ void judged_all(const struct world *world, int account, struct story_score *sum)
         }
 }
 
+static const struct item *part_of(const struct key *key, int p)
+{
+        const char field[3] = {'_', 's', (char)('1' + p)};
+
+        return key_item(key, field, sizeof field);
+}
+
 /* The part that partition @p feeds: whether there is one. */
 bool state_of(struct world *world, const struct key *key, int account, int p, struct state *ret_state)
 {
-        char field[16];
-        const struct item *item;
+        const struct item *item = part_of(key, p);
 
-        (void)snprintf(field, sizeof field, "_s%d", p + 1);
-        item = key_item(key, field, strlen(field));
         if (item == NULL || item->value.len == 0 || item->damaged)
                 return false;
         if (state_unpack((const uint8_t *)item->value.at, item->value.len, hashes[account], ret_state) !=
             CLOUTD_OK)
-                world_fail(world, "state: of account %d in %s cannot be read", account, field);
+                world_fail(world, "state: of account %d in partition %d cannot be read", account, p);
         return true;
 }
 
 /* It is known that the part is gone: its source writes it anew. */
 static bool is_lost(const struct key *key, int p)
 {
-        char field[16];
-        const struct item *item;
+        const struct item *item = part_of(key, p);
 
-        (void)snprintf(field, sizeof field, "_s%d", p + 1);
-        item = key_item(key, field, strlen(field));
         return item != NULL && item->value.len == 0;
 }
 

@@ -62,10 +62,12 @@ int judge_tag(const char *name, size_t len)
 
 const struct key *key_of(const struct server *server, const char *kind, const char *name)
 {
-        char key[300];
-        const int n = snprintf(key, sizeof key, "clout:%s%s", kind, name);
+        char key[300], *end = key; /* not by snprintf(): asked for all the time */
 
-        return server_key(server, key, (size_t)n);
+        end = mempcpy(end, "clout:", 6);
+        end = mempcpy(end, kind, strlen(kind));
+        end = mempcpy(end, name, strlen(name));
+        return server_key(server, key, (size_t)(end - key));
 }
 
 const struct key *key_of_partition(const struct server *server, const char *kind, int p)

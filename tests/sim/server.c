@@ -92,7 +92,8 @@ const struct command *command_find(struct text name)
 {
         for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
                 /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): dispatch() has looked at argc */
-                if (strlen(commands[i].name) == name.len &&
+                if (((commands[i].name[0] ^ name.at[0]) & 0x5f) == 0 &&
+                    strlen(commands[i].name) == name.len &&
                     strncasecmp(commands[i].name, name.at, name.len) == 0)
                         return &commands[i];
         return NULL;
