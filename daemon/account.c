@@ -632,6 +632,8 @@ void account_loaded(struct partition *p, struct sent_load *load)
                 account_set_at(p, record, state.at);
                 account_set_reg(p, record, state.reg);
                 record->boards = state.boards & BOARDS_MASK;
+                if (p->lane->shared->conf->clock_record && RULE(AT_TELLS_TIME))
+                        lane_raise_record_clock(p->lane, state.at); /* who wrote it knew so */
                 if (!pol)
                         record->flags |= RECORD_POL | RECORD_ALL;
         } else {

@@ -67,6 +67,8 @@
         X(DUE_UNKNOWN_AFTER_LOST, "6", "the EXEC that registered a did not run: never slides")               \
         X(DUE_NOT_PASSED, "6", "the next owner's clock is behind: registered at an edge already done")       \
         X(DUE_TELLS_TIME, "6", "clock: record: behind edges that a later clock did; time never comes there") \
+        X(AT_TELLS_TIME, "6",                                                                                \
+          "clock: record, own key deleted: a is registered, then due is set behind that")                    \
         X(DUE_PASSED_ANEW, "6", "a is loaded while its edge fires, and keeps that edge: never slides again") \
         X(DUE_WIPE_ALL, "6", "after an unknown outcome a stands in a set nobody knows of; a leaves: named")  \
         /* boards */                                                                                         \
