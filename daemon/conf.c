@@ -363,6 +363,28 @@ static enum cloutd_err read_salt(const struct yaml_doc *doc, const yaml_node_t *
         return err;
 }
 
+/* Where systemd has put the unit's credentials; NULL: this is no unit. */
+static const char *credentials_folder(void)
+{
+        const char *folder = getenv("CREDENTIALS_DIRECTORY");
+
+        return folder != NULL && *folder != '\0' ? folder : NULL;
+}
+
+/* systemd hides a unit's credentials from all its processes but the main one, so from whoever checks a file before a reload.
+ * He does without: what is in them takes a restart. */
+static bool credentials_hidden(void)
+{
+        return credentials_folder() != NULL && access(credentials_folder(), X_OK) != 0;
+}
+
+static bool is_hidden(const char *path)
+{
+        const char *folder = credentials_folder();
+
+        return folder != NULL && strncmp(path, folder, strlen(folder)) == 0 && credentials_hidden();
+}
+
 /* Takes @path. */
 static enum cloutd_err read_pem(const struct yaml_doc *doc, const yaml_node_t *node, const char *key,
                                 char *path, struct conf_file *ret_file)
@@ -392,6 +414,10 @@ static enum cloutd_err read_named_file(const struct yaml_doc *doc, const yaml_no
 
         if (err != CLOUTD_OK)
                 return err;
+        if (is_hidden(path)) {
+                free(path);
+                return CLOUTD_OK;
+        }
         switch (key->kind) {
         case KIND_PASSWORD:
                 err = read_password(doc, node, key->name, path, conf);
@@ -612,15 +638,16 @@ static enum cloutd_err find_values(struct conf_reader *reader)
  * not taken for none. */
 static enum cloutd_err find_credential(const struct conf_reader *reader, const char *name, char **ret_path)
 {
-        const char *folder = getenv("CREDENTIALS_DIRECTORY");
+        const char *folder = credentials_folder();
         char *path = NULL;
-        const bool in_unit = folder != NULL && *folder != '\0';
+        const bool in_unit = folder != NULL;
 
         if ((in_unit ? asprintf(&path, "%s/%s", folder, name)
                      : asprintf(&path, "%s/credentials/%s", reader->conf->folder,
                                 name + strlen(CREDENTIAL_PREFIX))) < 0)
                 return fail_nomem(&reader->doc);
-        if (access(path, in_unit ? F_OK : R_OK) != 0 && (!in_unit || errno == ENOENT)) {
+        if (access(path, in_unit ? F_OK : R_OK) != 0 &&
+            (!in_unit || errno == ENOENT || credentials_hidden())) {
                 free(path);
                 path = NULL;
         }
@@ -715,7 +742,7 @@ static enum cloutd_err check_together(const struct conf_reader *reader)
                 return yaml_doc_fail(&reader->doc, reader->values[row_of("kafka.dead_letter_topic")],
                                      "kafka.dead_letter_topic",
                                      "is kafka.topic: what is rejected would come back for ever");
-        if (conf->redis_username != NULL && conf->redis_password == NULL)
+        if (conf->redis_username != NULL && conf->redis_password == NULL && !credentials_hidden())
                 return yaml_doc_fail(
                         &reader->doc, reader->values[row_of("redis.username")], "redis.username",
                         "needs a password: redis.password_file or the credential " PASSWORD_CREDENTIAL);

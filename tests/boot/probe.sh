@@ -86,6 +86,7 @@ check "the shipped configuration is valid" cloutd --config /etc/cloutd/main.yaml
 # ---- one edit, one command ----
 
 redis-cli config set requirepass s3cret >/dev/null
+redis-cli --no-auth-warning -a s3cret acl setuser second on '>s3cret' '~*' '&*' +@all >/dev/null
 broker=$(cat brokers)
 for n in 1 2 3; do
     clout-gen --stdout --seed $n --events 5000 --accounts 500 --self 2% >events$n 2>/dev/null
@@ -109,6 +110,7 @@ check "  and the daemon's socket" cloutctl status
 # ---- a second instance, for a lane that stands still: that takes half a minute, so it goes on beside the rest ----
 
 sed -e 's/group: cloutd/group: second/; s/prefix: "clout:"/prefix: "second:"/; s/:9464/:9465/' \
+    -e 's/#username: .*/username: second/' \
     -e 's|#properties_file: .*|properties_file: /run/credentials/cloutd@second.service/cloutd_kafka.properties|' \
     /etc/cloutd/main.yaml >/etc/cloutd/second.yaml
 echo client.id=probe >/etc/cloutd/credentials/kafka.properties
@@ -118,6 +120,7 @@ systemctl daemon-reload
 check "a second instance runs beside it, its Kafka properties a credential" systemctl -q start cloutd@second
 until_true 30 http 9465/readyz
 check "both count the same" all_right second: events1
+check "it reloads, though its user and its properties are in credentials" systemctl reload cloutd@second
 systemctl kill -s STOP cloutd@second
 check "a process that is stopped is ended by the watchdog, and started again" until_true 30 says NRestarts second 1
 until_true 40 http 9465/readyz

@@ -707,6 +707,26 @@ Test(conf, credentials_of_systemd_serve_where_no_file_is_named)
                   "one that cannot be read is not taken for none");
 }
 
+Test(conf, a_check_from_which_the_credentials_are_hidden_does_without)
+{
+        static const char text[] =
+                "kafka: {brokers: b, topic: t, group: g, properties_file: creds/cloutd_k}\n"
+                "redis: {address: r, username: u}\npolicy: p\n";
+
+        cr_assert(setenv("CREDENTIALS_DIRECTORY", in_folder("creds"), 1) == 0);
+        struct conf *conf = load(text); /* there is no such folder */
+        cr_expect(conf->redis_password == NULL);
+        cr_expect(eq(sz, conf->n_kafka_properties, 0));
+        conf_free(conf);
+
+        cr_assert(mkdir(in_folder("creds"), 0700) == 0);
+        cr_expect(eq(str, (char *)refusal(text, strlen(text)),
+                     "c.yaml:1:58: kafka.properties_file: creds/cloutd_k: cannot be read: No such file or "
+                     "directory"));
+        put_text("creds/cloutd_k", "client.id=me\n");
+        cr_expect(strstr(refusal(text, strlen(text)), "redis.username: needs a password") != NULL);
+}
+
 Test(conf, outside_a_unit_the_files_that_credentials_are_made_of_serve)
 {
         cr_assert(mkdir(in_folder("credentials"), 0700) == 0);
