@@ -474,13 +474,17 @@ def test_diff_says_what_another_policy_changes(redis, config):
 def test_simulate_steps_over_what_cloutd_did_not_write(redis, config):
     assert ctl(config, "policy", "simulate", "x.yaml")[0] == 1
     version = publish(redis)
-    write_account(redis, b"bob", EVENTS, version=version)
+    for account in (b"bab", b"bob", b"bo"):  # with the same points: in Redis's own order
+        write_account(redis, account, EVENTS, version=version)
     for key, cells in ((b"short", "1 2"), (b"long", "1 2 3 4 5 6 7 8"), (b"text", "a b c d e f g")):
         redis("HSET", b"clout:a:" + key, "cells", cells)
     redis("SET", "clout:a:string", "x")
     said = json.loads(ctl(config, "policy", "simulate", config.parent / "policies" / "kred.yaml", "--json")[1])
-    assert (said["accounts"], said["rise"], said["fall"], said["unreadable"]) == (1, 0, 0, 4)
-    assert said["board"] == [{"then": 1, "now": 1, "account": "bob", "points": 71, "points_now": 71}]
+    assert (said["accounts"], said["rise"], said["fall"], said["unreadable"]) == (3, 0, 0, 4)
+    for account in (b"bab", b"bob", b"bo"):
+        redis("ZADD", "clout:top:30d", 71, account)
+    assert [row["account"].encode() for row in said["board"]] == redis("ZREVRANGE", "clout:top:30d", 0, -1)
+    assert said["board"][0] == {"then": 1, "now": 1, "account": "bob", "points": 71, "points_now": 71}
 
 
 # ---- lag ----

@@ -77,7 +77,6 @@ def obeyed(world, event, name, *options):
     return code, said
 
 
-@pytest.mark.sanitizer
 def test_whoever_leaves_is_named_nowhere_whatever_happens(new_world):
     # Few places on the boards: their floors name accounts, too.
     world = new_world(clock="wall", boards=1, lanes=2, flush_interval="1ms", redis_options=UNCOMPRESSED)
@@ -189,7 +188,6 @@ def test_opting_out_is_done_or_will_be(new_world):
         assert out == "nobody-knows-her has left: nothing in Redis names this account any more, and its events are dropped\n"
 
 
-@pytest.mark.sanitizer
 def test_where_messages_have_no_key_every_partition_is_told(new_world):
     world = new_world(clock="wall", keyed=False, redis_options=UNCOMPRESSED)
     with world.daemon() as daemon:

@@ -82,7 +82,6 @@ def versions_shown(world):
     return Counter(fields.get(b"pol") for fields in world.read_accounts().values())
 
 
-@pytest.mark.sanitizer
 def test_all_accounts_are_scored_anew_also_those_that_are_not_in_memory(new_world):
     """And a crash in the middle is ended by the next start."""
     world = new_world(boards=100)
