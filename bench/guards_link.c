@@ -21,8 +21,8 @@
 /* NOLINTBEGIN(bugprone-reserved-identifier): the names that the linker's --wrap asks for */
 struct redis_link *__real_redis_link_new(const struct conf *conf);
 struct redis_link *__wrap_redis_link_new(const struct conf *conf);
-struct reply *__real_redis_link_reply(struct redis_link *link);
-struct reply *__wrap_redis_link_reply(struct redis_link *link);
+const struct reply *__real_redis_link_reply(struct redis_link *link);
+const struct reply *__wrap_redis_link_reply(struct redis_link *link);
 /* NOLINTEND(bugprone-reserved-identifier) */
 
 #define ARGS_MAX   64 /* looked at; a longer command passes all the same */
@@ -47,7 +47,7 @@ struct mirror {
         char names[FIELDS_MAX][40];
         char values[FIELDS_MAX][300];
         struct reply reply, fields[FIELDS_MAX];
-        struct reply *element[FIELDS_MAX];
+        const struct reply *element[FIELDS_MAX];
 };
 
 struct guards_link {
@@ -59,15 +59,16 @@ struct guards_link {
         /* the pipeline under way, if it was stripped: replies to come */
         bool stripped;
         size_t n_commands, n_done, n_tail, next;
-        struct reply exec, **elements, **tail;
+        struct reply exec;
+        const struct reply **elements, **tail;
         size_t cap_elements, cap_tail;
         /* of one that passed whole: which reply is whose */
         struct mirror **asked;
         size_t n_asked, cap_asked;
 };
 
-static struct reply reply_ok = {.type = REDIS_REPLY_STATUS, .str = "OK", .len = 2};
-static struct reply reply_queued = {.type = REDIS_REPLY_STATUS, .str = "QUEUED", .len = 6};
+static const struct reply reply_ok = {.type = REDIS_REPLY_STATUS, .str = "OK", .len = 2};
+static const struct reply reply_queued = {.type = REDIS_REPLY_STATUS, .str = "QUEUED", .len = 6};
 
 static size_t read_number(const char **p)
 {
@@ -235,9 +236,9 @@ static void guards_send(struct redis_link *base, const char *data, size_t len)
         link->real->ops->send(link->real, data, len);
 }
 
-static struct reply *take_real(struct guards_link *link)
+static const struct reply *take_real(struct guards_link *link)
 {
-        struct reply *reply = __real_redis_link_reply(link->real);
+        const struct reply *reply = __real_redis_link_reply(link->real);
 
         link->link.unread = link->real->unread;
         link->link.state = link->real->state;
@@ -304,10 +305,10 @@ static const struct redis_link_ops guards_ops = {
         .free = guards_free,
 };
 
-struct reply *__wrap_redis_link_reply(struct redis_link *base)
+const struct reply *__wrap_redis_link_reply(struct redis_link *base)
 {
         struct guards_link *link = (struct guards_link *)base;
-        struct reply *reply;
+        const struct reply *reply;
         size_t i;
 
         if (base->ops != &guards_ops)

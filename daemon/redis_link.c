@@ -156,8 +156,8 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
                 n = socket->ops->receive(socket, chunk, sizeof chunk);
                 if (n < 0)
                         return link_broken(base, socket->error);
-                if (n > 0 && redisReaderFeed(base->reader, chunk, (size_t)n) != REDIS_OK)
-                        return link_broken(base, base->reader->errstr);
+                if (n > 0 && !reply_reader_feed(base->reader, chunk, (size_t)n))
+                        return link_broken(base, "out of memory");
                 base->unread = base->unread || n > 0;
         } while (n == (ssize_t)sizeof chunk);
         if (base->state == LINK_CONNECTING)
@@ -223,23 +223,25 @@ bool redis_link_begin(struct redis_link *link)
 
 void redis_link_end(struct redis_link *link)
 {
-        if (link->reader != NULL)
-                redisReaderFree(link->reader);
-        link->reader = NULL;
+        link->reader = reply_reader_free(link->reader);
         link->unread = false;
         link->state = LINK_DOWN;
         if (link->arena != NULL)
                 arena_reset(link->arena);
 }
 
-struct reply *redis_link_reply(struct redis_link *link)
+const struct reply *redis_link_reply(struct redis_link *link)
 {
-        void *reply = NULL;
+        const struct reply *reply;
 
         link->unread = false;
-        if (link->state == LINK_DOWN || redisReaderGetReply(link->reader, &reply) == REDIS_OK)
+        if (link->state == LINK_DOWN)
+                return NULL;
+        reply = reply_reader_next(link->reader);
+        if (reply != NULL || reply_reader_error(link->reader) == NULL)
                 return reply;
-        (void)snprintf(link->error, sizeof link->error, "cannot read the reply: %s", link->reader->errstr);
+        (void)snprintf(link->error, sizeof link->error, "cannot read the reply: %s",
+                       reply_reader_error(link->reader));
         link->ops->close(link);
         return NULL;
 }

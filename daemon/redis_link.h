@@ -36,8 +36,8 @@ struct redis_link {
         const struct conf
                 *conf; /* of the next connect: whom to, and how to log in.  Borrowed; set before each */
         enum link_state state;
-        struct arena *arena; /* of the replies; emptied by whoever reads them */
-        redisReader *reader; /* new for each connection */
+        struct arena *arena;         /* of the replies; emptied by whoever reads them */
+        struct reply_reader *reader; /* new for each connection */
         bool unread; /* bytes have come since a reply was last asked for: no poll tells of them any more */
         char error[256]; /* why it is down */
         bool unfit;      /* because the server may not be written to, as it is */
@@ -53,6 +53,6 @@ bool redis_link_begin(struct redis_link *link); /* false: out of memory */
 void redis_link_end(struct redis_link *link);
 
 /* The next complete reply, or NULL: none yet, or the link went down (then state says so). */
-struct reply *redis_link_reply(struct redis_link *link);
+const struct reply *redis_link_reply(struct redis_link *link);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reply.h - what Redis answered, parsed by hiredis's reader into memory that is given back all at once.
+/* reply.h - what did Redis answer?
  *
- * A pipeline brings thousands of replies, nearly all of them small integers.  hiredis would allocate and free
- * each; we hand its reader functions of our own that take them from an arena, emptied when the pipeline is
- * done. */
+ * Bytes as they come (RESP2: nothing here asks for RESP3) become replies in memory that is given back all at once.  A pipeline
+ * brings thousands, and nearly all are "QUEUED" or a small integer: those are one and the same reply each time, the rest
+ * is taken from an arena, emptied when the pipeline is done. */
 #ifndef CLOUTD_REPLY_H
 #define CLOUTD_REPLY_H
 
@@ -17,7 +17,7 @@ struct reply {
         size_t len; /* of str, or number of elements */
         union {
                 const char *str; /* NUL-terminated */
-                struct reply **element;
+                const struct reply **element;
         };
 };
 
@@ -30,8 +30,19 @@ struct arena *arena_new(void);
 struct arena *arena_free(struct arena *arena);
 void arena_reset(struct arena *arena); /* every reply made so far is gone */
 
-/* A reader whose replies are struct reply in @arena (borrowed). */
-redisReader *reply_reader_new(struct arena *arena);
+/* A reader of one connection's bytes.  Its replies live until @arena (borrowed) is emptied, or the reader freed.  NULL when out of
+ * memory. */
+struct reply_reader;
+struct reply_reader *reply_reader_new(struct arena *arena);
+struct reply_reader *reply_reader_free(struct reply_reader *reader);
+
+/* More bytes; false when out of memory. */
+bool reply_reader_feed(struct reply_reader *reader, const char *data, size_t len);
+
+/* The next whole reply.  NULL: it has not all come, or cannot be read; then reply_reader_error() says why, and nothing can
+ * any more. */
+const struct reply *reply_reader_next(struct reply_reader *reader);
+const char *reply_reader_error(const struct reply_reader *reader); /* NULL: it can */
 
 static inline bool reply_is_error(const struct reply *reply)
 {

@@ -341,7 +341,7 @@ static void take_keys(struct sweeper *sweeper, const struct reply *reply)
                 page_done(sweeper);
 }
 
-static void take_hints(struct sweeper *sweeper, struct reply *const *fields)
+static void take_hints(struct sweeper *sweeper, const struct reply *const *fields)
 {
         const char *at = sweeper->ids.data;
 
@@ -355,7 +355,7 @@ static void take_hints(struct sweeper *sweeper, struct reply *const *fields)
         page_done(sweeper);
 }
 
-static bool is_our_server(const struct sweeper *sweeper, struct reply *const *own)
+static bool is_our_server(const struct sweeper *sweeper, const struct reply *const *own)
 {
         for (size_t i = 0; i < sweeper->n_owned; i++) {
                 const struct owned *owned = &sweeper->owned[i];

@@ -171,7 +171,10 @@ static void link_connect(struct redis_link *base, mono_us_t now)
 
         (void)now;
         link_close(base);
-        CHECK(redis_link_begin(base));
+        if (!redis_link_begin(base)) {
+                (void)link_broken(base, "out of memory");
+                return;
+        }
         if (link->node->connects_fail > 0) {
                 link->node->connects_fail--;
                 world_hit(world, HIT_REFUSED);
@@ -198,8 +201,8 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
                 return link_broken(base, "broken pipe");
         }
         if (conn->arrived > 0) {
-                if (redisReaderFeed(base->reader, conn->in.data, conn->arrived) != REDIS_OK)
-                        return link_broken(base, base->reader->errstr);
+                if (!reply_reader_feed(base->reader, conn->in.data, conn->arrived))
+                        return link_broken(base, "out of memory");
                 consume(&conn->in, conn->arrived);
                 conn->arrived = 0;
         }
@@ -228,7 +231,8 @@ static void link_free(struct redis_link *base)
 {
         struct link *link = (struct link *)base, **at = &link->node->links;
 
-        base->arena = NULL; /* goes with the heap */
+        base->arena = NULL; /* they go with the heap */
+        base->reader = NULL;
         link_close(base);
         while (*at != link)
                 at = &(*at)->next;

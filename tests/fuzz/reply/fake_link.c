@@ -38,7 +38,7 @@ static enum link_state link_pump(struct redis_link *base, mono_us_t now)
         base->state = LINK_UP;
         fake_answer(redis, &link->client, &link->out);
         if (!redis->silent && link->out.len > 0 &&
-            redisReaderFeed(base->reader, link->out.data, link->out.len) != REDIS_OK)
+            !reply_reader_feed(base->reader, link->out.data, link->out.len))
                 redis->cut = true;
         link->out.len = 0;
         redis->silent = false;
