@@ -21,110 +21,139 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ZEROS_MAX   52 /* of a number or gap: all are below 2^51, and two fills of a reader do for one */
+#define ZEROS_MAX   52 /* of a number or gap: all are below 2^51, and two loads of a reader do for one */
 #define NUMBER_STOP (UINT64_MAX - 1)
 #define NUMBER_OVER UINT64_MAX
 #define GAP_MORE    UINT64_C(0)
 #define GAP_OVER    UINT64_MAX
-
-static inline uint64_t big_endian_64(uint64_t v)
-{
-        return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(v) : v;
-}
 
 static inline uint32_t big_endian_32(uint32_t v)
 {
         return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap32(v) : v;
 }
 
+static inline uint64_t load_64(const uint8_t *p)
+{
+        uint64_t v;
+
+        memcpy(&v, p, sizeof v);
+        return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(v) : v;
+}
+
+static inline uint32_t load_32(const uint8_t *p)
+{
+        uint32_t v;
+
+        memcpy(&v, p, sizeof v);
+        return big_endian_32(v);
+}
+
+/* A position, and where it is near the end the last bits as they are: so reading looks at no byte behind them, and needs no
+ * place to be kept between two loads. */
 struct bit_reader {
-        const uint8_t *p, *end;
-        uint64_t bits; /* the next ones, from the top; zeros behind the end */
-        unsigned n;    /* how many of them are counted as read from p */
+        const uint8_t *bytes;
+        size_t at, end; /* the next bit, and how many there are */
+        size_t last_at; /* from here on they are all in `last`, from the top */
+        uint64_t last;
 };
 
 static inline struct bit_reader bit_reader(const uint8_t *bytes, const uint8_t *end)
 {
-        return (struct bit_reader){.p = bytes, .end = end};
-}
+        const size_t n = (size_t)(end - bytes);
+        struct bit_reader in = {.bytes = bytes, .end = 8 * n};
 
-/* So that 56 bits can be taken. */
-static inline void bits_fill(struct bit_reader *in)
-{
-        if (in->end - in->p >= 8) {
-                uint64_t word;
-
-                /* Bits beyond the n are those of the bytes at p; to OR them again changes nothing. */
-                memcpy(&word, in->p, sizeof word);
-                in->bits |= big_endian_64(word) >> in->n;
-                in->p += (63 - in->n) / 8;
-                in->n |= 56;
+        if (n >= 8) {
+                in.last_at = 8 * (n - 8);
+                in.last = load_64(end - 8);
+        } else if (n >= 4) {
+                in.last = (uint64_t)load_32(bytes) << 32 | (uint64_t)load_32(end - 4) << (64 - 8 * n);
         } else {
-                for (; in->n < 56 && in->p < in->end; in->n += 8)
-                        in->bits |= (uint64_t)*in->p++ << (56 - in->n);
+                for (size_t i = 0; i < n; i++)
+                        in.last |= (uint64_t)bytes[i] << (56 - 8 * i);
         }
+        return in;
 }
 
-/* 0 .. 63 bits. */
-static inline void bits_skip(struct bit_reader *in, unsigned n)
+/* The next ones from the top, 57 at the least; zeros behind the end. */
+static inline uint64_t bits_next(const struct bit_reader *in)
 {
-        in->bits <<= n;
-        in->n = in->n > n ? in->n - n : 0;
+        if (in->at < in->last_at)
+                return load_64(in->bytes + in->at / 8) << in->at % 8;
+        return in->at - in->last_at < 64 ? in->last << (in->at - in->last_at) : 0;
 }
 
+/* 0 .. 57 bits. */
 static inline uint64_t bits_take(struct bit_reader *in, unsigned n)
 {
-        const uint64_t bits = in->bits >> 1 >> (63 - n);
+        const uint64_t bits = bits_next(in) >> 1 >> (63 - n);
 
-        bits_skip(in, n);
+        in->at += n;
         return bits;
 }
 
-/* Of those that are written. */
+/* Of those that are written.  (Zeros that are not can have been taken.) */
 static inline size_t bits_left(const struct bit_reader *in)
 {
-        return (size_t)(in->end - in->p) * 8 + in->n;
+        return in->at < in->end ? in->end - in->at : 0;
 }
 
-static inline bool bits_over(struct bit_reader *in)
+static inline bool bits_over(const struct bit_reader *in)
 {
-        bits_fill(in);
-        return in->bits == 0 && in->p == in->end;
+        return in->at >= in->last_at && bits_next(in) == 0;
+}
+
+#define ZEROS_WIDE 28 /* with more, a load does not show all of it */
+
+static inline uint64_t number_get_wide(struct bit_reader *in, unsigned zeros)
+{
+        if (zeros > ZEROS_MAX)
+                return NUMBER_OVER;
+        in->at += zeros + 1;
+        return UINT64_C(1) << (zeros - 2) | bits_take(in, zeros - 2);
+}
+
+static inline uint64_t gap_get_wide(struct bit_reader *in, unsigned zeros)
+{
+        if (zeros > ZEROS_MAX)
+                return GAP_OVER;
+        in->at += zeros + 1;
+        return (UINT64_C(1) << (zeros - 1) | bits_take(in, zeros - 1)) + 1;
 }
 
 static inline uint64_t number_get(struct bit_reader *in)
 {
-        unsigned zeros, n;
+        const uint64_t bits = bits_next(in);
+        const unsigned zeros = (unsigned)__builtin_clzll(bits | 1);
+        uint64_t number;
 
-        bits_fill(in);
-        zeros = (unsigned)__builtin_clzll(in->bits | 1);
-        if (zeros > ZEROS_MAX)
-                return NUMBER_OVER;
-        bits_skip(in, zeros + 1);
-        if (zeros < 3)
+        if (zeros < 3) {
+                in->at += zeros + 1;
                 return zeros < 2 ? zeros + 1 : 0;
-        n = zeros - 2;
-        bits_fill(in);
-        if (n > 1)
-                return UINT64_C(1) << n | bits_take(in, n);
-        return bits_take(in, 1) != 0 ? 3 : NUMBER_STOP;
+        }
+        if (zeros > ZEROS_WIDE)
+                return number_get_wide(in, zeros);
+        in->at += 2 * (size_t)zeros - 1;
+        number = bits >> (65 - 2 * zeros);
+        return number != 2 ? number : NUMBER_STOP;
 }
 
 static inline uint64_t gap_get(struct bit_reader *in)
 {
-        unsigned zeros;
+        const uint64_t bits = bits_next(in);
+        const unsigned zeros = (unsigned)__builtin_clzll(bits | 1);
 
-        bits_fill(in);
-        zeros = (unsigned)__builtin_clzll(in->bits | 1);
-        if (zeros > ZEROS_MAX)
-                return GAP_OVER;
-        bits_skip(in, zeros + 1);
-        if (zeros < 2)
-                return 1 + 2 * zeros + bits_take(in, 1);
-        if (zeros == 2)
+        if (zeros < 2) {
+                in->at += zeros + 2;
+                return 1 + 2 * (uint64_t)zeros + (bits >> (62 - zeros) & 1);
+        }
+        if (zeros == 2) {
+                in->at += 3;
                 return GAP_MORE;
-        bits_fill(in);
-        return (UINT64_C(1) << (zeros - 1) | bits_take(in, zeros - 1)) + 1;
+        }
+        if (zeros > ZEROS_WIDE)
+                return gap_get_wide(in, zeros);
+        in->at += 2 * (size_t)zeros;
+        return (bits >> (64 - 2 * zeros)) + 1;
 }
 
 struct bit_writer {
@@ -161,11 +190,8 @@ static inline void bits_put_wide(struct bit_writer *out, uint64_t v, unsigned n)
 /* Bits as they are, from a reader of its own. */
 static inline void bits_copy(struct bit_writer *out, struct bit_reader in, size_t n)
 {
-        for (; n > 32; n -= 32) {
-                bits_fill(&in);
+        for (; n > 32; n -= 32)
                 bits_put(out, bits_take(&in, 32), 32);
-        }
-        bits_fill(&in);
         bits_put(out, bits_take(&in, (unsigned)n), (unsigned)n);
 }
 
@@ -183,6 +209,8 @@ static inline void number_put(struct bit_writer *out, uint64_t v)
                 bits_put(out, 1, v != 0 ? (unsigned)v : 3);
         } else if (v == NUMBER_STOP) {
                 bits_put(out, 2, 5);
+        } else if (n < 16) {
+                bits_put(out, v, 2 * n + 1);
         } else {
                 bits_put_wide(out, 0, n + 1);
                 bits_put_wide(out, v, n);
@@ -198,6 +226,8 @@ static inline void gap_put(struct bit_writer *out, uint64_t v)
                 bits_put(out, 1, 3);
         } else if (v < 5) {
                 bits_put(out, 2 | (~v & 1), v < 3 ? 2 : 3);
+        } else if (n <= 16) {
+                bits_put(out, v - 1, 2 * n);
         } else {
                 bits_put_wide(out, 0, n);
                 bits_put_wide(out, v - 1, n);

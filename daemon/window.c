@@ -127,9 +127,8 @@ static uint8_t *row_put(uint8_t *out, const int64_t *counts, size_t n)
         for (size_t c = 0; c < n; c++)
                 mask |= (uint64_t)(counts[c] != 0) << c;
         out = leb_put(out, mask);
-        for (size_t c = 0; c < n; c++)
-                if (counts[c] != 0)
-                        out = leb_put(out, zigzag(counts[c]));
+        for (; mask != 0; mask &= mask - 1)
+                out = leb_put(out, zigzag(counts[__builtin_ctzll(mask)]));
         return out;
 }
 
@@ -149,8 +148,10 @@ struct cells {
 
 static struct cells cells_of(unsigned mask)
 {
-        struct cells cells = {.mask = mask};
+        struct cells cells;
 
+        cells.mask = mask;
+        cells.n = 0;
         for (; mask != 0; mask &= mask - 1)
                 cells.at[cells.n++] = (uint8_t)__builtin_ctz(mask);
         return cells;
@@ -174,11 +175,15 @@ static void spot_go(struct spot *spot, uint64_t gap, unsigned n)
 {
         if (gap <= spot->rank) {
                 spot->rank -= (unsigned)gap;
-        } else {
-                gap -= spot->rank + 1;
-                spot->bucket -= 1 + (int64_t)(gap / n);
-                spot->rank = n - 1 - (unsigned)(gap % n);
+                return;
         }
+        gap -= spot->rank + 1;
+        spot->bucket--;
+        if (gap >= n) {
+                spot->bucket -= (int64_t)(gap / n);
+                gap %= n;
+        }
+        spot->rank = n - 1 - (unsigned)gap;
 }
 
 /* The newest bucket of a ring: as it is; or, since rings show the same events, beside that of a ring before. */
@@ -199,7 +204,6 @@ static bool newest_get(struct bit_reader *in, struct newest *newest, const struc
 {
         int64_t bucket;
 
-        bits_fill(in);
         if (bits_take(in, 1) == 0)
                 return false;
         if (newest->ring != NULL) {
@@ -209,7 +213,6 @@ static bool newest_get(struct bit_reader *in, struct newest *newest, const struc
         } else {
                 const unsigned n = (unsigned)bits_take(in, 6);
 
-                bits_fill(in);
                 bucket = n != 0 ? (int64_t)(UINT64_C(1) << (n - 1) | bits_take(in, n - 1)) : 0;
         }
         newest->ring = ring;
@@ -241,7 +244,7 @@ struct run {
         int64_t count;
 };
 
-static void run_next(struct run *run, const struct cells *cells)
+static inline void run_next(struct run *run, const struct cells *cells)
 {
         uint64_t gap = gap_get(run->in);
 
@@ -258,8 +261,8 @@ static void run_next(struct run *run, const struct cells *cells)
                 run->spot.bucket = NO_BUCKET;
 }
 
-static struct run run_begin(struct bit_reader *in, const struct cells *cells, struct newest *newest,
-                            const struct scoring_ring *ring)
+static inline struct run run_begin(struct bit_reader *in, const struct cells *cells, struct newest *newest,
+                                   const struct scoring_ring *ring)
 {
         struct run run = {.in = in, .spot = {.bucket = NO_BUCKET}};
 
@@ -279,9 +282,8 @@ struct run_writer {
         struct spot spot; /* of the last entry; NO_BUCKET: none yet */
 };
 
-static void run_put(struct run_writer *run, int64_t bucket, unsigned cell, int64_t count)
+static inline void run_put(struct run_writer *run, int64_t bucket, unsigned rank, int64_t count)
 {
-        const unsigned rank = (unsigned)__builtin_popcount(run->cells->mask & ((1u << cell) - 1));
         struct bit_writer *out = run->out;
 
         if (run->spot.bucket == NO_BUCKET) {
@@ -313,84 +315,96 @@ struct rewriting {
         const struct scoring *scoring;
         struct bit_reader in;
         struct cells cells_in, cells;
+        uint8_t ranks[POLICY_CELLS_MAX];  /* which rank in cells has one of cells_in */
+        int32_t counts[POLICY_CELLS_MAX]; /* to be added, by rank in cells */
         struct newest newest_in, newest;
         struct bit_writer out;
         bool any; /* an entry was written */
 };
 
-/* What is left of a run, without what lies before @oldest: as bits, unless cells take others now. */
-static void run_copy(struct rewriting *r, struct run_writer *out, struct run *run, int64_t oldest,
-                     bool to_the_end)
+static void rank(struct rewriting *r, const int32_t *counts)
 {
-        const bool as_bits = r->cells.mask == r->cells_in.mask;
-        const struct bit_reader from = r->in; /* behind the first one, whose gap may change */
-        size_t n = 0;
-
-        if (run->spot.bucket >= oldest) {
-                run_put(out, run->spot.bucket, r->cells_in.at[run->spot.rank], run->count);
-                if (as_bits && to_the_end) {
-                        bits_copy(out->out, from, bits_left(&from));
-                        return;
-                }
+        for (unsigned i = 0, j = 0; i < r->cells.n; i++) {
+                r->counts[i] = counts[r->cells.at[i]];
+                if (j < r->cells_in.n && r->cells_in.at[j] == r->cells.at[i])
+                        r->ranks[j++] = (uint8_t)i;
         }
-        while (run->spot.bucket != NO_BUCKET) {
-                if (run->spot.bucket >= oldest)
-                        n = bits_left(&from) - bits_left(&r->in);
-                run_next(run, &r->cells_in);
-                if (!as_bits && run->spot.bucket >= oldest)
-                        run_put(out, run->spot.bucket, r->cells_in.at[run->spot.rank], run->count);
-        }
-        if (as_bits)
-                bits_copy(out->out, from, n);
 }
 
-/* A ring, with @counts added to @bucket (NO_BUCKET: nowhere), and without what lies before @oldest: that only where the
- * newest bucket changes, else there is no need to go over all of the last ring. */
-static void ring_add(struct rewriting *r, size_t which, int64_t oldest, int64_t bucket, const int32_t *counts)
+/* A ring, with the counts added to @bucket (NO_BUCKET: nowhere), and without what lies before @oldest: that only where the
+ * newest bucket changes, else there is no need to go over all of the last ring.
+ *
+ * Behind @bucket the first entry is written anew, since its gap may be another, and the rest copied as bits; unless cells
+ * take others now. */
+static void ring_add(struct rewriting *r, size_t which, int64_t oldest, int64_t bucket)
 {
         const struct scoring_ring *ring = &r->scoring->rings[which];
-        const bool last = which + 1 == r->scoring->n_rings;
-        struct run_writer out = {.out = &r->out,
+        const bool last = which + 1 == r->scoring->n_rings, as_bits = r->cells.mask == r->cells_in.mask;
+        struct bit_reader in = r->in, from; /* for registers */
+        struct bit_writer bits = r->out;
+        struct run_writer out = {.out = &bits,
                                  .cells = &r->cells,
                                  .ring = ring,
                                  .newest = &r->newest,
                                  .spot = {.bucket = NO_BUCKET}};
-        struct run run = run_begin(&r->in, &r->cells_in, &r->newest_in, ring);
-        const bool newest_stays = bucket <= run.spot.bucket;
+        struct run run = run_begin(&in, &r->cells_in, &r->newest_in, ring);
+        const bool to_the_end = as_bits && last && bucket <= run.spot.bucket;
+        bool added = bucket == NO_BUCKET;
+        int64_t row[POLICY_CELLS_MAX];
+        size_t n = 0;
 
-        if (bucket != NO_BUCKET) {
-                int64_t row[POLICY_CELLS_MAX] = {0};
-
-                for (; run.spot.bucket > bucket; run_next(&run, &r->cells_in))
-                        run_put(&out, run.spot.bucket, r->cells_in.at[run.spot.rank], run.count);
-                for (; run.spot.bucket == bucket; run_next(&run, &r->cells_in))
-                        row[r->cells_in.at[run.spot.rank]] = run.count;
-                for (unsigned c = (unsigned)r->scoring->n_cells; c-- > 0;) {
-                        count_add(&row[c], counts[c]);
-                        if (row[c] != 0)
-                                run_put(&out, bucket, c, row[c]);
+        memset(row, 0, r->cells.n * sizeof *row);
+        for (;; run_next(&run, &r->cells_in)) {
+                if (!added && run.spot.bucket == bucket) {
+                        row[r->ranks[run.spot.rank]] = run.count;
+                        continue;
                 }
+                if (!added && run.spot.bucket < bucket) {
+                        added = true;
+                        for (unsigned i = r->cells.n; i-- > 0;) {
+                                count_add(&row[i], r->counts[i]);
+                                if (row[i] != 0)
+                                        run_put(&out, bucket, i, row[i]);
+                        }
+                }
+                if (run.spot.bucket < oldest || run.spot.bucket == NO_BUCKET)
+                        break;
+                run_put(&out, run.spot.bucket, r->ranks[run.spot.rank], run.count);
+                if (added && as_bits)
+                        break;
         }
-        run_copy(r, &out, &run, oldest, last && newest_stays);
+        from = in;
+        if (to_the_end && run.spot.bucket >= oldest) {
+                bits_copy(&bits, from, bits_left(&from));
+        } else {
+                for (; run.spot.bucket != NO_BUCKET; run_next(&run, &r->cells_in))
+                        if (run.spot.bucket >= oldest)
+                                n = in.at - from.at;
+                bits_copy(&bits, from, n);
+        }
         run_close(&out, last);
         r->any = r->any || out.spot.bucket != NO_BUCKET;
+        r->in = in;
+        r->out = bits;
 }
 
 size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
                    const int32_t *counts, wall_ms_t ts_ms, wall_ms_t now_ms, uint8_t *out)
 {
-        struct rewriting r = {.scoring = scoring, .newest_in = {.place = place}, .newest = {.place = place}};
-        int64_t totals[POLICY_CELLS_MAX] = {0}, oldest[CONF_WINDOWS_MAX] = {0},
-                bucket[CONF_WINDOWS_MAX] = {0};
+        struct rewriting
+                r; /* what is set before it is used: to clear it all would take as long as the rest */
+        int64_t totals[POLICY_CELLS_MAX], oldest[CONF_WINDOWS_MAX], bucket[CONF_WINDOWS_MAX];
         const wall_ms_t kept_from = now_ms - PRUNE_MARGIN_MS;
+        const size_t n_rings = scoring->n_rings;
         const uint8_t *in = history;
         bool counted = false;
         unsigned mask = 0;
         uint8_t *start;
 
+        memset(totals, 0, scoring->n_cells * sizeof *totals);
         if (len != 0)
                 in = row_get(in, totals);
-        for (size_t i = 0; i < scoring->n_rings; i++) {
+        for (size_t i = 0; i < n_rings; i++) {
                 const struct scoring_ring *ring = &scoring->rings[i];
 
                 oldest[i] = kept_from > 0 ? ring_bucket(ring, place, kept_from) - ring->n_buckets + 1 : 0;
@@ -404,14 +418,17 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
                 mask |= (unsigned)(counted && counts[c] != 0) << c;
         }
         start = row_put(out, totals, scoring->n_cells);
+        r.scoring = scoring;
+        r.newest_in = r.newest = (struct newest){.place = place};
+        r.any = false;
         r.in = bit_reader(in, len != 0 ? history + len : in);
-        r.out.p = start;
-        bits_fill(&r.in);
+        r.out = (struct bit_writer){.p = start};
         r.cells_in = cells_of((unsigned)bits_take(&r.in, (unsigned)scoring->n_cells));
         r.cells = cells_of(r.cells_in.mask | mask);
+        rank(&r, counts);
         bits_put(&r.out, r.cells.mask, (unsigned)scoring->n_cells);
-        for (size_t i = 0; i < scoring->n_rings; i++)
-                ring_add(&r, i, oldest[i], bucket[i], counts);
+        for (size_t i = 0; i < n_rings; i++)
+                ring_add(&r, i, oldest[i], bucket[i]);
         if (r.any)
                 return (size_t)(bits_end(&r.out, start) - out);
         return row_is_zero(totals, scoring->n_cells) ? 0 : (size_t)(start - out);
@@ -420,13 +437,15 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
 /* The windows of a ring.  Entries come newest first, so a window's counts are all those that came before the first one
  * too old for it: one sum serves all of them. */
 static void ring_tally(const struct scoring *scoring, const struct scoring_ring *ring, int64_t now,
-                       struct bit_reader *in, const struct cells *cells, struct newest *newest,
+                       struct bit_reader *from, const struct cells *cells, struct newest *newest,
                        struct tally *tally, wall_ms_t *next)
 {
-        struct run run = run_begin(in, cells, newest, ring);
-        int64_t sums[POLICY_CELLS_MAX] = {0}, last = NO_BUCKET;
+        struct bit_reader in = *from; /* for registers */
+        int64_t sums[POLICY_CELLS_MAX], last = NO_BUCKET;
+        struct run run = run_begin(&in, cells, newest, ring);
         wall_ms_t changes;
 
+        memset(sums, 0, cells->n * sizeof *sums);
         for (; run.spot.bucket > now; run_next(&run, cells))
                 last = run.spot.bucket;
         if (last != NO_BUCKET) {
@@ -439,10 +458,11 @@ static void ring_tally(const struct scoring *scoring, const struct scoring_ring 
                 const int64_t before = now - window->n_buckets;
 
                 for (; run.spot.bucket > before && run.spot.bucket != NO_BUCKET; run_next(&run, cells)) {
-                        sums[cells->at[run.spot.rank]] += run.count;
+                        sums[run.spot.rank] += run.count;
                         last = run.spot.bucket;
                 }
-                memcpy(tally->counts[ring->windows[i]], sums, scoring->n_cells * sizeof *sums);
+                for (unsigned c = 0; c < cells->n; c++)
+                        tally->counts[ring->windows[i]][cells->at[c]] = sums[c];
                 if (last != NO_BUCKET) {
                         changes = ring_bucket_start(ring, newest->place, last + window->n_buckets);
                         *next = changes < *next ? changes : *next;
@@ -450,6 +470,7 @@ static void ring_tally(const struct scoring *scoring, const struct scoring_ring 
         }
         while (run.spot.bucket != NO_BUCKET)
                 run_next(&run, cells);
+        *from = in;
 }
 
 void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
@@ -460,11 +481,11 @@ void history_tally(const struct scoring *scoring, unsigned place, const uint8_t 
         struct bit_reader in;
         struct cells cells;
 
-        memset(ret_tally, 0, sizeof *ret_tally);
+        ret_tally->next_ms = 0;
+        memset(ret_tally->counts, 0, (scoring->n_windows + 1) * sizeof *ret_tally->counts);
         if (len == 0)
                 return;
         in = bit_reader(row_get(history, ret_tally->counts[scoring->n_windows]), history + len);
-        bits_fill(&in);
         cells = cells_of((unsigned)bits_take(&in, (unsigned)scoring->n_cells));
         for (size_t r = 0; r < scoring->n_rings && cells.n > 0; r++)
                 ring_tally(scoring, &scoring->rings[r], ring_bucket(&scoring->rings[r], place, at), &in,
@@ -481,10 +502,21 @@ size_t tally_pack(const struct scoring *scoring, const struct tally *tally, uint
         return (size_t)(p - out);
 }
 
+/* Counts of so many bits: 16 of them, by 10^6 points each, fit 64 with the sign. */
+#define POINTS_NARROW 38
+
 int64_t scoring_points(const struct scoring *scoring, const int64_t *counts)
 {
-        __int128 sum = 0; /* 16 cells of 2^49 * 10080 buckets * 10^6 points do not fit 64 bits */
+        int64_t narrow = 0;
+        uint64_t wide = 0; /* bits of all counts beyond the sign */
+        __int128 sum = 0;  /* 16 cells of 2^49 * 10080 buckets * 10^6 points do not fit 64 bits */
 
+        for (size_t c = 0; c < scoring->n_cells; c++) {
+                wide |= (uint64_t)(counts[c] ^ counts[c] >> 63);
+                narrow = (int64_t)((uint64_t)narrow + (uint64_t)counts[c] * (uint64_t)scoring->points[c]);
+        }
+        if (wide >> POINTS_NARROW == 0)
+                return narrow;
         for (size_t c = 0; c < scoring->n_cells; c++)
                 sum += (__int128)counts[c] * scoring->points[c];
         if (sum > INT64_MAX)
@@ -565,7 +597,6 @@ bool history_valid(const struct scoring *scoring, unsigned place, const uint8_t 
         if (p == history + len)
                 return mask != 0; /* nothing left is written as no bytes at all */
         in = bit_reader(p, history + len);
-        bits_fill(&in);
         cells = cells_of((unsigned)bits_take(&in, (unsigned)scoring->n_cells));
         if (history[len - 1] == 0 || bits_over(&in)) /* cells, and not one entry */
                 return false;
@@ -650,9 +681,9 @@ bool history_from_2(const struct scoring *scoring, unsigned place, const uint8_t
                                 int64_t row[POLICY_CELLS_MAX] = {0};
 
                                 (void)row_get(entry[i].row, row);
-                                for (unsigned c = (unsigned)scoring->n_cells; c-- > 0;)
-                                        if (row[c] != 0)
-                                                run_put(&run, entry[i].bucket, c, row[c]);
+                                for (unsigned rank = cells.n; rank-- > 0;)
+                                        if (row[cells.at[rank]] != 0)
+                                                run_put(&run, entry[i].bucket, rank, row[cells.at[rank]]);
                         }
                         entry += n[r];
                         run_close(&run, r + 1 == scoring->n_rings);
