@@ -59,7 +59,6 @@ const char *account_key(struct lane *lane, const char *id, size_t id_len, size_t
 
 #define MOMENT_BYTES  ((size_t)6) /* TIME_SANE_MS fits */
 #define MOMENTS_BYTES (2 * MOMENT_BYTES)
-enum moment { MOMENT_AT, MOMENT_REG };
 
 static size_t moments_in_record(const struct partition *p, const struct record *record)
 {
@@ -79,57 +78,49 @@ static size_t before_history(const struct partition *p, const struct record *rec
         return long_id_len(p, record) + MOMENTS_BYTES - moments_in_record(p, record);
 }
 
-static void moments_get(const struct partition *p, const struct record *record, uint8_t *bytes)
+static wall_ms_t moment_get(const uint8_t *bytes)
+{
+        uint64_t ms = 0;
+
+        for (size_t i = MOMENT_BYTES; i-- > 0;)
+                ms = ms << 8 | bytes[i];
+        return (wall_ms_t)ms;
+}
+
+static void moment_put(uint8_t *bytes, wall_ms_t ms)
+{
+        for (size_t i = 0; i < MOMENT_BYTES; i++)
+                bytes[i] = (uint8_t)((uint64_t)ms >> (8 * i));
+}
+
+struct moments account_moments(const struct partition *p, const struct record *record)
 {
         const size_t n = moments_in_record(p, record);
+        uint8_t bytes[MOMENTS_BYTES];
 
         record_spare_get(p->table, record, bytes, n);
         if (n < MOMENTS_BYTES)
                 memcpy(bytes + n, blocks_at(p->blocks, record) + long_id_len(p, record), MOMENTS_BYTES - n);
+        return (struct moments){.at = moment_get(bytes), .reg = moment_get(bytes + MOMENT_BYTES)};
 }
 
-static wall_ms_t moment_get(const struct partition *p, const struct record *record, enum moment which)
-{
-        uint8_t bytes[MOMENTS_BYTES];
-        uint64_t ms = 0;
-
-        moments_get(p, record, bytes);
-        for (size_t i = MOMENT_BYTES; i-- > 0;)
-                ms = ms << 8 | bytes[which * MOMENT_BYTES + i];
-        return (wall_ms_t)ms;
-}
-
-static void moment_set(struct partition *p, struct record *record, enum moment which, wall_ms_t ms)
+void account_set_moments(struct partition *p, struct record *record, struct moments moments)
 {
         const size_t n = moments_in_record(p, record);
         uint8_t bytes[MOMENTS_BYTES];
 
-        moments_get(p, record, bytes);
-        for (size_t i = 0; i < MOMENT_BYTES; i++)
-                bytes[which * MOMENT_BYTES + i] = (uint8_t)((uint64_t)ms >> (8 * i));
+        moment_put(bytes, moments.at);
+        moment_put(bytes + MOMENT_BYTES, moments.reg);
         record_spare_set(p->table, record, bytes, n);
         if (n < MOMENTS_BYTES)
                 memcpy(blocks_at(p->blocks, record) + long_id_len(p, record), bytes + n, MOMENTS_BYTES - n);
 }
 
-wall_ms_t account_at(const struct partition *p, const struct record *record)
-{
-        return moment_get(p, record, MOMENT_AT);
-}
-
-wall_ms_t account_reg(const struct partition *p, const struct record *record)
-{
-        return moment_get(p, record, MOMENT_REG);
-}
-
-void account_set_at(struct partition *p, struct record *record, wall_ms_t at)
-{
-        moment_set(p, record, MOMENT_AT, at);
-}
-
 void account_set_reg(struct partition *p, struct record *record, wall_ms_t reg)
 {
-        moment_set(p, record, MOMENT_REG, reg);
+        const struct moments moments = {.at = account_moments(p, record).at, .reg = reg};
+
+        account_set_moments(p, record, moments);
 }
 
 const uint8_t *account_history(const struct partition *p, const struct record *record, size_t *ret_len)
@@ -461,7 +452,7 @@ void account_event(struct partition *p, uint32_t number, const struct parked_eve
 bool account_is_nothing(const struct partition *p, const struct record *record)
 {
         return record_phase(record) == RECORD_CLEAN && !(record->flags & (RECORD_LEFT | RECORD_INFLIGHT)) &&
-               record_load(&record->pos) == 0 && account_at(p, record) == 0 &&
+               record_load(&record->pos) == 0 && account_moments(p, record).at == 0 &&
                record->n_bytes == before_history(p, record);
 }
 
@@ -612,6 +603,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
         struct state state;
         const bool left = load->asked_left && load->left->integer == 1;
         bool exists, pol, other, gone_known = false;
+        wall_ms_t reg;
 
         if (load->asked_left && load->left->type != REDIS_REPLY_INTEGER) {
                 if (reply_is_wrongtype(load->left))
@@ -629,8 +621,7 @@ void account_loaded(struct partition *p, struct sent_load *load)
                 /* Who has left and has a hash: it could not be taken away then.  What it counts is forgotten. */
                 if (!left)
                         set_history(p, load->number, state.history, state.history_len);
-                account_set_at(p, record, state.at);
-                account_set_reg(p, record, state.reg);
+                account_set_moments(p, record, (struct moments){.at = state.at, .reg = state.reg});
                 record->boards = state.boards & BOARDS_MASK;
                 if (p->lane->shared->conf->clock_record && RULE(AT_TELLS_TIME))
                         lane_raise_record_clock(p->lane, state.at); /* who wrote it knew so */
@@ -669,8 +660,9 @@ void account_loaded(struct partition *p, struct sent_load *load)
         }
         parking_free(p->lane, parking);
         /* Registered at an edge that has passed, or passes now: it must slide and be registered anew. */
-        if (RULE(DUE_PASSED_ANEW) && account_reg(p, record) != 0 &&
-            account_reg(p, record) <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
+        reg = account_moments(p, record).reg;
+        if (RULE(DUE_PASSED_ANEW) && reg != 0 &&
+            reg <= (p->fire.phase == FIRE_IDLE ? p->due : p->fire.until)) {
                 account_set_reg(p, record, 0);
                 account_dirty(p, load->number);
         }

@@ -125,7 +125,7 @@ void board_check(struct partition *p, uint32_t number)
         id = record_id(p->table, record, buf);
         /* As its hash shows it: what the clock has changed since is for the edge at which it is written. */
         history = account_history(p, record, &len);
-        history_tally(lane->scoring, record->place, history, len, account_at(p, record), &tally);
+        history_tally(lane->scoring, record->place, history, len, account_moments(p, record).at, &tally);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
                 const int64_t points = scoring_points(lane->scoring, tally.counts[w]);
 

@@ -212,7 +212,7 @@ static void fire_member(struct partition *p, const char *id, size_t id_len)
                 number = account_insert(p, hash, id, id_len, true);
         record = account_of(p, number);
         if (record_phase(record) == RECORD_CLEAN || record_phase(record) == RECORD_DIRTY) {
-                if (account_reg(p, record) > p->fire.until)
+                if (account_moments(p, record).reg > p->fire.until)
                         return; /* an entry left over: it is registered elsewhere */
                 account_set_reg(p, record, 0);
                 account_dirty(p, number);

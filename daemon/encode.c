@@ -45,7 +45,7 @@ static void gather_wipe(struct partition *p, unsigned place, uint32_t index)
 static void wipe(struct partition *p, const struct record *record, const char *id, size_t id_len,
                  uint32_t index)
 {
-        const wall_ms_t reg = account_reg(p, record);
+        const wall_ms_t reg = account_moments(p, record).reg;
 
         board_forget(p, id, id_len);
         if (RULE(DUE_WIPE_ALL) && p->lane->now_ms < p->messy_until)
@@ -178,6 +178,20 @@ static void ask_source(const struct encoding *e, const char *key, size_t key_len
         store_expect(lane, EXPECT_SOURCE, e->index, e->p);
 }
 
+static const struct resp_piece *at_piece(struct lane *lane, wall_ms_t at)
+{
+        char text[DIGITS_MAX + 1];
+
+        if (lane->at_piece.len == 0 || lane->at_ms != at) {
+                *put_i64(text, at) = '\0';
+                lane->at_piece.len = 0;
+                resp_piece_add(&lane->at_piece, "at");
+                resp_piece_add(&lane->at_piece, text);
+                lane->at_ms = at;
+        }
+        return &lane->at_piece;
+}
+
 /* The account is ours alone: its public fields, as far as they changed. */
 static void put_hash(const struct encoding *e)
 {
@@ -216,8 +230,7 @@ static void put_hash(const struct encoding *e)
                 p = put_piece(p, &lane->window_piece[w]);
                 p = put_bulk_i64(p, e->points[w]);
         }
-        p = put_bulk(p, "at", 2);
-        p = put_bulk_i64(p, e->write->at);
+        p = put_piece(p, at_piece(lane, e->write->at));
         if (set_next) {
                 p = put_bulk(p, "next", 4);
                 p = put_bulk_i64(p, e->tally.next_ms);
@@ -297,6 +310,7 @@ void account_encode(struct partition *p, uint32_t number)
         char id_buf[RECORD_TAIL];
         struct encoding e; /* what is set before it is used: the tally alone is a kilobyte */
         struct sent_write *write;
+        struct moments moments;
         bool back = false;
 
         e.p = p;
@@ -335,9 +349,10 @@ void account_encode(struct partition *p, uint32_t number)
         account_fold(p, number);
         e.id = record_id(p->table, record, id_buf); /* a long id may have moved with the history */
         e.history = account_history(p, record, &e.history_len);
-        e.at = account_at(p, record);
+        moments = account_moments(p, record);
+        e.at = moments.at;
+        e.registered = moments.reg;
         e.boards = record->boards;
-        e.registered = account_reg(p, record);
         if (e.flags & RECORD_RETURNED) {
                 write->returned = true;
                 e.registered = 0; /* wiped just before */
@@ -369,8 +384,9 @@ void account_written(struct partition *p, struct sent_write *write)
 
         record->flags &= (uint16_t) ~(RECORD_INFLIGHT | RECORD_FOREIGN);
         lane_count(p->lane->telemetry, LANE_WRITES, 1);
-        account_set_at(p, record, write->left ? 0 : write->at);
-        account_set_reg(p, record, write->left || write->reg <= passed ? 0 : write->reg);
+        account_set_moments(p, record,
+                            (struct moments){.at = write->left ? 0 : write->at,
+                                             .reg = write->left || write->reg <= passed ? 0 : write->reg});
         record->boards = write->left ? 0 : write->boards & BOARDS_MASK;
         if (write->left || (write->returned && write->at == 0))
                 gone_set(&p->gone, write->salted, write->pos);
@@ -397,10 +413,13 @@ void account_unwritten(struct partition *p, const struct sent_write *write, enum
                 record->flags |= RECORD_BOARDS;
         if (how != UNWRITTEN_NOT) {
                 /* Where it is registered must be made so, whatever was executed. */
-                if (write->at > account_at(p, record))
-                        account_set_at(p, record, write->at);
+                struct moments moments = account_moments(p, record);
+
+                if (write->at > moments.at)
+                        moments.at = write->at;
                 if (RULE(DUE_UNKNOWN_AFTER_LOST))
-                        account_set_reg(p, record, 0);
+                        moments.reg = 0;
+                account_set_moments(p, record, moments);
                 p->messy_until = p->lane->now_ms + p->lane->scoring->horizon_ms;
         }
         if (write->returned && !(record->flags & RECORD_LEFT))

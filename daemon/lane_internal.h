@@ -361,6 +361,7 @@ struct pipeline {
         size_t n_members, cap_members;
         uint32_t gather_slots[GATHER_SLOTS]; /* a command, from 1 */
         mono_us_t sent_us;
+        int64_t command_ns;    /* what each took in the last EXEC, until its reply was here */
         char first_error[200]; /* said when it was queued */
 };
 
@@ -425,6 +426,8 @@ struct lane {
         char *board_key[WINDOWS_MAX], *boards_key;
         struct resp_piece window_piece[WINDOWS_MAX]; /* its field's name */
         struct resp_piece policy_piece;              /* pol, and the version */
+        struct resp_piece at_piece;                  /* at, and at_ms: accounts of a chunk have the same */
+        wall_ms_t at_ms;
         char host[64];
         int pid;
 };
@@ -556,13 +559,12 @@ void account_loaded(struct partition *p, struct sent_load *load);
 void account_fold(struct partition *p, uint32_t number); /* the hot counters into the history */
 void account_failed(struct partition *p, uint32_t number);
 /* Of a resident account, what is not needed for every event; besides, record->boards. */
-wall_ms_t account_at(
-        const struct partition *p,
-        const struct record *record); /* the latest that Redis may have; 0: it has nothing of ours */
-wall_ms_t account_reg(
-        const struct partition *p,
-        const struct record *record); /* the edge it is registered for, as Redis has it; 0: none */
-void account_set_at(struct partition *p, struct record *record, wall_ms_t at);
+struct moments {
+        wall_ms_t at;  /* the latest that Redis may have; 0: it has nothing of ours */
+        wall_ms_t reg; /* the edge it is registered for, as Redis has it; 0: none */
+};
+struct moments account_moments(const struct partition *p, const struct record *record);
+void account_set_moments(struct partition *p, struct record *record, struct moments moments);
 void account_set_reg(struct partition *p, struct record *record, wall_ms_t reg);
 const uint8_t *account_history(const struct partition *p, const struct record *record, size_t *ret_len);
 void account_fetch_ahead(const struct partition *p,

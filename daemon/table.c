@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cloutd/table.h"
 #include "cloutd/err.h"
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -80,23 +81,20 @@ static void *region_map(void)
  * tail. */
 static void tail_store(struct record *record, const uint8_t *bytes)
 {
-        for (size_t i = 0; i < RECORD_TAIL / 8; i++) {
-                uint64_t word = 0;
+        uint64_t words[RECORD_TAIL / 8];
 
-                for (size_t b = 0; b < 8; b++)
-                        word |= (uint64_t)bytes[8 * i + b] << (8 * b);
-                record_store(&record->tail[i], word);
-        }
+        memcpy(words, bytes, sizeof words);
+        for (size_t i = 0; i < RECORD_TAIL / 8; i++)
+                record_store(&record->tail[i], le64toh(words[i]));
 }
 
 static void tail_load(const struct record *record, uint8_t *bytes)
 {
-        for (size_t i = 0; i < RECORD_TAIL / 8; i++) {
-                const uint64_t word = record_load(&record->tail[i]);
+        uint64_t words[RECORD_TAIL / 8];
 
-                for (size_t b = 0; b < 8; b++)
-                        bytes[8 * i + b] = (uint8_t)(word >> (8 * b));
-        }
+        for (size_t i = 0; i < RECORD_TAIL / 8; i++)
+                words[i] = htole64(record_load(&record->tail[i]));
+        memcpy(bytes, words, sizeof words);
 }
 
 /* Make it a slot that is not in use; @next is the next one in the table's list of those. */
@@ -297,6 +295,10 @@ const char *record_id(const struct table *table, const struct record *record, ch
 
         if (record->id_len > table_inline_id(table))
                 return table->long_id(table->ctx, record);
+        /* Where it lies: no race, the lane is the only writer.  (And after a copy byte by byte the wide loads of memcmp() wait
+         * for the narrow stores, which more than doubles the cost of a find.) */
+        if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+                return (const char *)record->tail + table->n_cells;
         tail_load(record, bytes);
         memcpy(buf, bytes + table->n_cells, record->id_len);
         return buf;
@@ -338,17 +340,8 @@ void record_spare_set(const struct table *table, struct record *record, const ui
 static bool record_is(const struct table *table, const struct record *record, const char *id, size_t id_len)
 {
         char buf[RECORD_TAIL];
-        const char *own;
 
-        if (record->id_len != id_len)
-                return false;
-        /* Compared where it lies: after a copy byte by byte the wide loads of memcmp() wait for the narrow
-         * stores, which more than doubles the cost of a find.  No race: the lane is the only writer. */
-        if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && id_len <= table_inline_id(table))
-                own = (const char *)record->tail + table->n_cells;
-        else
-                own = record_id(table, record, buf);
-        return memcmp(own, id, id_len) == 0;
+        return record->id_len == id_len && memcmp(record_id(table, record, buf), id, id_len) == 0;
 }
 
 uint32_t table_find(const struct table *table, uint64_t hash, const char *id, size_t id_len)

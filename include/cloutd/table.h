@@ -131,7 +131,7 @@ void table_remove(struct table *table, uint32_t number, uint64_t hash);
 struct record *table_record(const struct table *table, uint32_t number);
 uint32_t table_end(const struct table *table);
 
-/* The id (not NUL-terminated); @buf has room for RECORD_TAIL bytes and is used for short ids. */
+/* The id (not NUL-terminated), for the lane, until the record or its block changes; @buf has room for RECORD_TAIL bytes. */
 const char *record_id(const struct table *table, const struct record *record, char *buf);
 
 /* Bytes of the record that neither counters nor id need: how many, and up to so many of them.  Zero at first. */
