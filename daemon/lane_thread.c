@@ -143,9 +143,16 @@ static void lane_wait(struct kafka_lane *lane, int64_t wait_us)
 {
         struct pollfd fds[3] = {{.fd = lane->wake, .events = POLLIN}};
         const size_t n = 1 + lane_poll_fds(lane->lane, fds + 1);
+        const int64_t quiet_us = lane_quiet_us(lane->lane);
+        struct timespec wait;
         uint64_t count;
 
-        if (poll(fds, n, (int)((wait_us + 999) / 1000)) > 0 && fds[0].revents != 0)
+        if (quiet_us > 0) {
+                fds[1].events &= ~POLLIN; /* its end is still told */
+                wait_us = quiet_us < wait_us ? quiet_us : wait_us;
+        }
+        wait = (struct timespec){.tv_sec = wait_us / 1000000, .tv_nsec = wait_us % 1000000 * 1000};
+        if (ppoll(fds, n, &wait, NULL) > 0 && fds[0].revents != 0)
                 (void)!read(lane->wake, &count, sizeof count); /* only to make it quiet again */
 }
 

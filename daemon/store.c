@@ -611,6 +611,8 @@ static void take_reply(struct lane *lane, const struct reply *reply)
                         return;
                 }
                 pipeline->tail_at = i + 1;
+                pipeline->command_ns =
+                        (lane->now_us - pipeline->sent_us) * 1000 / (int64_t)pipeline->n_expects;
                 exec_judge(lane, reply);
         } else {
                 if (!pipeline->has_exec)

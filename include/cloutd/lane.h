@@ -153,4 +153,8 @@ int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us);
 struct pollfd;
 size_t lane_poll_fds(const struct lane *lane, struct pollfd *fds);
 
+/* For so many microseconds nothing that the first of them has to read is worth waking up for: Redis answers each command
+ * of a transaction as it takes it, and only the last answer counts. */
+int64_t lane_quiet_us(const struct lane *lane);
+
 #endif

@@ -499,6 +499,38 @@ Test(lane, an_answer_that_came_while_it_was_sending_is_not_slept_on)
         rig_compare(rig, "in the end");
 }
 
+Test(lane, while_a_transaction_is_being_queued_nobody_looks_at_its_answers)
+{
+        struct pipeline *pipeline;
+        bool unread;
+
+        count_all(1);
+        x = started();
+        pipeline = &x->lane->pipeline;
+        for (int i = 0; i < 1000 && !(pipeline->under_way && pipeline->n_writes > 0); i++) {
+                daemon_feed(x, 10);
+                daemon_step(x);
+        }
+        cr_assert(pipeline->under_way && !pipeline->exec_judged && pipeline->n_expects > 0);
+        unread = x->lane->link->unread; /* it may have been that quick */
+        x->lane->link->unread = false;
+        pipeline->command_ns = 0;
+        cr_expect_leq(lane_quiet_us(x->lane), 0, "nothing is known of how long it takes");
+        pipeline->command_ns = 100000;
+        cr_expect_eq(lane_quiet_us(x->lane), (int64_t)pipeline->n_expects * 100 / 4 * 3);
+        pipeline->command_ns = 1000000000;
+        cr_expect_eq(lane_quiet_us(x->lane), 5000, "no longer, whatever it took the last time");
+        pipeline->exec_judged = true;
+        cr_expect_eq(lane_quiet_us(x->lane), 0, "what the own keys say is waited for");
+        pipeline->exec_judged = false;
+        x->lane->link->unread = true;
+        cr_expect_eq(lane_quiet_us(x->lane), 0, "answers were taken that nobody has looked at");
+        x->lane->link->unread = unread;
+        daemon_settle(x, "counted");
+        cr_expect_eq(lane_quiet_us(x->lane), 0, "nothing is under way");
+        rig_compare(rig, "counted");
+}
+
 /* ---- Redis goes back ---- */
 
 Test(lane, a_redis_that_lost_everything_is_filled_again)
