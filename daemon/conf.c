@@ -708,11 +708,11 @@ static enum cloutd_err make_tls(const struct conf_reader *reader)
                                              "needs " REDISS " before the host in redis.address");
         if (!conf->redis.tls)
                 return CLOUTD_OK;
-        if (conf->redis_cert.path != NULL && conf->redis_key.path == NULL)
+        if (conf->redis_cert.path != NULL && conf->redis_key.path == NULL && !credentials_hidden())
                 return yaml_doc_fail(doc, reader->values[row_of("redis.tls_cert_file")],
                                      "redis.tls_cert_file",
                                      "needs its key: redis.tls_key_file or the credential " KEY_CREDENTIAL);
-        if (conf->redis_cert.path == NULL && conf->redis_key.path != NULL)
+        if (conf->redis_cert.path == NULL && conf->redis_key.path != NULL && !credentials_hidden())
                 return yaml_doc_fail(doc, reader->values[row_of("redis.tls_key_file")], "redis.tls_key_file",
                                      "needs its certificate: redis.tls_cert_file");
         conf->redis_tls =
@@ -724,7 +724,7 @@ static enum cloutd_err make_tls(const struct conf_reader *reader)
                 err = redis_tls_show(conf->redis_tls, conf->redis_cert.path, &why);
                 key = only_tls[1];
         }
-        if (err == CLOUTD_OK && conf->redis_cert.path != NULL) {
+        if (err == CLOUTD_OK && conf->redis_key.path != NULL && conf->redis_cert.path != NULL) {
                 err = redis_tls_sign(conf->redis_tls, conf->redis_key.path, &why);
                 key = only_tls[2];
         }

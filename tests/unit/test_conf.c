@@ -718,6 +718,10 @@ Test(conf, a_check_from_which_the_credentials_are_hidden_does_without)
         cr_expect(conf->redis_password == NULL);
         cr_expect(eq(sz, conf->n_kafka_properties, 0));
         conf_free(conf);
+        conf = load("kafka: {brokers: b, topic: t, group: g}\npolicy: p\n"
+                    "redis: {address: rediss://r, tls_cert_file: creds/cert, tls_key_file: c.yaml}\n");
+        cr_expect(conf->redis_cert.path == NULL, "and its key has no use without it");
+        conf_free(conf);
 
         cr_assert(mkdir(in_folder("creds"), 0700) == 0);
         cr_expect(eq(str, (char *)refusal(text, strlen(text)),
