@@ -14,6 +14,7 @@
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,23 +56,36 @@ static struct server {
         uint16_t port;
         SSL_CTX *ctx;
         pthread_t thread;
+        sem_t swallow; /* it goes on to read what it swallows */
 } server;
 
-#define LEAVE '!' /* what comes after it is not sent back */
+#define LEAVE   '!'                /* what comes after it is not sent back */
+#define SWALLOW '?'                /* only one byte is sent back, when BYTES have come */
+#define BYTES   ((size_t)16 << 20) /* more than the buffers of both sides hold */
 
 static void *serve(void *arg)
 {
         const int fd = accept(server.listener, NULL, NULL);
         SSL *ssl = SSL_new(server.ctx);
         char chunk[5000]; /* no divisor of a record */
+        size_t n_read = 0;
+        bool swallows = false;
         int n;
 
         (void)arg;
         (void)SSL_set_fd(ssl, fd);
         if (SSL_accept(ssl) == 1)
-                while ((n = SSL_read(ssl, chunk, sizeof chunk)) > 0 && *chunk != LEAVE &&
-                       SSL_write(ssl, chunk, n) == n)
-                        ;
+                while ((n = SSL_read(ssl, chunk, sizeof chunk)) > 0 && *chunk != LEAVE) {
+                        if (n_read == 0 && *chunk == SWALLOW) {
+                                swallows = true;
+                                (void)sem_wait(&server.swallow);
+                        }
+                        n_read += (size_t)n;
+                        if (swallows)
+                                n = n_read == BYTES ? 1 : 0;
+                        if (n > 0 && SSL_write(ssl, chunk, n) != n)
+                                break;
+                }
         SSL_free(ssl);
         (void)close(fd);
         return NULL;
@@ -81,11 +95,15 @@ static void begin(void)
 {
         struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         socklen_t len = sizeof address;
-        const int fd = mkstemp(pem);
+        const int fd = mkstemp(pem), buffer = 1 << 16;
 
         cr_assert_geq(fd, 0);
         (void)close(fd);
         server.listener = socket(AF_INET, SOCK_STREAM, 0);
+        /* of what it accepts, too: small, so that BYTES fill them */
+        cr_assert_eq(setsockopt(server.listener, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer), 0);
+        cr_assert_eq(setsockopt(server.listener, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer), 0);
+        cr_assert_eq(sem_init(&server.swallow, 0, 0), 0);
         cr_assert_eq(bind(server.listener, (const struct sockaddr *)&address, len), 0);
         cr_assert_eq(listen(server.listener, 4), 0);
         cr_assert_eq(getsockname(server.listener, (struct sockaddr *)&address, &len), 0);
@@ -97,6 +115,7 @@ static void end(void)
 {
         (void)unlink(pem);
         (void)close(server.listener);
+        (void)sem_destroy(&server.swallow);
 }
 
 TestSuite(redis_tls, .init = begin, .fini = end);
@@ -143,11 +162,9 @@ static enum socket_state connect_to(struct redis_socket *s, const char *name)
         return s->state;
 }
 
-#define BYTES ((size_t)16 << 20) /* more than the buffers of both sides hold */
-
 static char byte_at(size_t i)
 {
-        return (char)(i * 2654435761U >> 13);
+        return (char)((i * 2654435761U >> 13) & 31); /* neither LEAVE nor SWALLOW */
 }
 
 Test(redis_tls, both_directions_may_be_full)
@@ -183,6 +200,40 @@ Test(redis_tls, both_directions_may_be_full)
         server_join();
         free(sent);
         free(got);
+}
+
+Test(redis_tls, sending_goes_on_while_nothing_comes_back)
+{
+        char *sent = calloc(1, BYTES), got;
+        size_t n_sent = 0;
+        bool was_full = false;
+        ssize_t n;
+        struct redis_socket s;
+
+        cr_assert_not_null(sent);
+        *sent = SWALLOW;
+        make_certificate("IP:127.0.0.1", -60, 3600);
+        server_start();
+        cr_assert_eq(connect_to(&s, "127.0.0.1"), SOCKET_OPEN, "%s", s.error);
+        while (n_sent < BYTES) {
+                n = s.ops->send(&s, sent + n_sent, BYTES - n_sent);
+                cr_assert_geq(n, 0, "%s", s.error);
+                n_sent += (size_t)n;
+                if (n > 0)
+                        continue;
+                if (!was_full)
+                        cr_assert_eq(sem_post(&server.swallow), 0);
+                was_full = true;
+                cr_assert_eq(s.ops->receive(&s, &got, 1), 0, "but for what TLS itself says");
+                wait_for(&s, true);
+        }
+        cr_expect(was_full, "sending had to wait at least once");
+        while ((n = s.ops->receive(&s, &got, 1)) == 0)
+                wait_for(&s, false);
+        cr_expect_eq(n, 1, "%s", s.error);
+        redis_socket_close(&s);
+        server_join();
+        free(sent);
 }
 
 Test(redis_tls, what_was_decrypted_already_is_not_left_behind)
