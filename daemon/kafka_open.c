@@ -60,14 +60,14 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
                 (void)rd_kafka_fatal_error(rk, why.text, sizeof why.text);
                 kafka_fail(kafka, CLOUTD_EREFUSED, why.text);
         } else if (is_refusal(kafka, err, reason)) {
-                (void)fail(&why, CLOUTD_EREFUSED,
-                           "Kafka at %s refused us: %s; see kafka.properties_file%s%s%s", conf->kafka_brokers,
-                           reason, conf->kafka_properties_file != NULL ? " " : "",
-                           conf->kafka_properties_file != NULL ? conf->kafka_properties_file : "",
-                           has_broken_scram(conf)
-                                   ? " (this librdkafka cannot log in by SCRAM to brokers from 3.8.1 "
-                                     "on: use PLAIN over TLS, or librdkafka 2.6.1)"
-                                   : "");
+                (void)fail(
+                        &why, CLOUTD_EREFUSED, "Kafka at %s refused us: %s; see kafka.properties_file%s%s%s",
+                        conf->kafka_brokers, reason, conf->kafka_properties_file != NULL ? " " : "",
+                        conf->kafka_properties_file != NULL ? conf->kafka_properties_file : "",
+                        has_broken_scram(conf)
+                                ? " (this librdkafka cannot log in by SCRAM to some brokers, Kafka 4 among "
+                                  "them: use PLAIN over TLS, or librdkafka 2.6.1)"
+                                : "");
                 kafka_fail(kafka, CLOUTD_EREFUSED, why.text);
         } else if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
                 (void)snprintf(kafka->trouble, sizeof kafka->trouble, "%s", reason);
