@@ -301,7 +301,7 @@ static void read_step(struct partition *p)
                 tell_where_to_read(p, p->at_commit ? AT_KAFKAS_COMMIT : continuity_read_from(p));
         else if (!env->seek(env->ctx, p->id, continuity_read_from(p)))
                 return;
-        p->start_awaited = RULE(BEGINS_AS_ASKED);
+        p->start_awaited = RULE(BEGINS_AS_ASKED) && !p->at_commit;
         p->start_asked_again = p->start_passed > 0;
         p->seek_wanted = p->range_known = false;
 }

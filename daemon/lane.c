@@ -185,7 +185,8 @@ static void order_assign(struct partition *p, int64_t start)
                 p->claim_answered = false;
                 p->seek_wanted = true;
                 p->at_commit = !RULE(GIVEN_BACK_AT_R);
-                continuity_given_back(p);
+                if (RULE(GIVEN_BACK_AT_R))
+                        continuity_given_back(p);
                 return;
         case PARTITION_STOPPED:
                 if (!stop_is_of_key(p->stopped.cause)) {

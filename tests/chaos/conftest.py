@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
-from fixtures import kafka, new_world, pytest_configure, pytest_runtest_makereport
+from fixtures import ca, kafka, new_world, pytest_configure, pytest_runtest_makereport
 
 import chaos
 from faults import FAULTS, PARTIES
