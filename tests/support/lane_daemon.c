@@ -2,6 +2,7 @@
 /* lane_daemon.c - a daemon of one lane on the rig: what its lane sees of the world, and the crank that turns it. */
 #include "../../daemon/redis_link.h"
 #include "../../daemon/shared.h"
+#include "cloutd/prejoin.h"
 #include "env_without.h"
 #include "lane_rig.h"
 #include <poll.h>
@@ -64,6 +65,18 @@ static void rig_env_random(void *ctx, void *bytes, size_t len)
 struct redis_link *rig_env_link(void *ctx)
 {
         return redis_link_new(((struct daemon *)ctx)->rig->conf);
+}
+
+enum cloutd_err rig_join(struct rig *rig, struct errmsg *reterr)
+{
+        static const int64_t offsets[RIG_PARTITIONS];
+        struct prejoin agreed;
+        const enum cloutd_err err =
+                prejoin(rig->conf, rig->policy, offsets, offsets, RIG_PARTITIONS, &agreed, reterr);
+
+        if (err == CLOUTD_OK)
+                prejoin_free(&agreed);
+        return err;
 }
 
 /* As a start finds out (prejoin.c). */

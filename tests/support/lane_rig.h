@@ -112,6 +112,8 @@ void rig_compare(struct rig *rig, const char *when);
 void rig_nobody_is_kept_off(struct rig *rig, int window, const char *when);
 
 /* ---- a daemon of one lane ---- */
+/* What a start agrees on with Redis before it joins the group, for an empty log. */
+enum cloutd_err rig_join(struct rig *rig, struct errmsg *reterr);
 struct redis_link *rig_env_link(void *ctx);
 struct daemon *daemon_new(struct rig *rig);
 /* As kill -9: what is not in Redis is gone.  Returns NULL. */

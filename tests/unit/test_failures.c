@@ -9,7 +9,6 @@
  *   lane        on a real Redis (lane_rig.h): a lost connection is survived; where memory runs out the daemon may end by
  *               CHECK, so it runs in a child; then another goes on and reaches the judge's scores */
 #include "cloutd/http.h"
-#include "cloutd/prejoin.h"
 #include "lane_rig.h"
 #include <errno.h>
 #include <signal.h>
@@ -220,14 +219,7 @@ static enum cloutd_err make_lane(struct errmsg *reterr)
 
 static enum cloutd_err join(struct errmsg *reterr)
 {
-        static const int64_t offsets[RIG_PARTITIONS];
-        struct prejoin agreed;
-        const enum cloutd_err err =
-                prejoin(rig->conf, rig->policy, offsets, offsets, RIG_PARTITIONS, &agreed, reterr);
-
-        if (err == CLOUTD_OK)
-                prejoin_free(&agreed);
-        return err;
+        return rig_join(rig, reterr);
 }
 
 Test(failures, the_start_says_so_when_memory_runs_out_wherever_it_does)

@@ -7,6 +7,7 @@
 #include "stderr_pipe.h"
 /* Criterion's assertions assign to bit-fields. */
 #pragma GCC diagnostic ignored "-Wconversion"
+#include "manual.h"
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
@@ -491,10 +492,8 @@ Test(log, a_stream_that_stderr_does_not_lead_to_is_not_ours)
 
 Test(log, the_manual_has_the_row_of_every_event_and_no_other)
 {
-        static char manual[1 << 16], want[1 << 15];
-        FILE *file = fopen(PROJECT_SOURCE_DIR "/docs/logs.md", "r");
+        static char want[1 << 15];
         struct log_event_doc doc;
-        char *begin;
         size_t len = 0;
 
         for (size_t i = 0; log_event_doc(i, &doc); i++) {
@@ -503,15 +502,7 @@ Test(log, the_manual_has_the_row_of_every_event_and_no_other)
                 cr_expect(eq(sz, strspn(doc.id, "0123456789abcdef"), 32));
                 cr_expect(eq(sz, strlen(doc.id), 32));
         }
-        len += (size_t)snprintf(want + len, sizeof want - len, "\n");
-        cr_assert(file != NULL);
-        (void)!fread(manual, 1, sizeof manual - 1, file);
-        cr_assert(fclose(file) == 0);
-        begin = strstr(manual, "|---|---|---|---|\n");
-        cr_assert(begin != NULL);
-        begin += strlen("|---|---|---|---|\n");
-        if (strncmp(begin, want, len) != 0) /* to be pasted */
-                cr_assert(false, "docs/logs.md should have the table\n%s", want);
+        manual_expect_table(PROJECT_SOURCE_DIR "/docs/logs.md", want);
 }
 
 Test(log, no_two_events_have_one_id)

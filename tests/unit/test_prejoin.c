@@ -3,7 +3,6 @@
  *
  * The rights are those of the line that docs/running.md shows: all of them are enough, and without any one of them the
  * start says which. */
-#include "cloutd/prejoin.h"
 #include "lane_rig.h"
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
@@ -59,18 +58,6 @@ static void change_right(char sign, const char *right)
         run(4, (const char *[]){"ACL", "SETUSER", "cloutd", word});
 }
 
-static enum cloutd_err join(struct errmsg *reterr)
-{
-        static const int64_t offsets[RIG_PARTITIONS];
-        struct prejoin agreed;
-        const enum cloutd_err err =
-                prejoin(rig->conf, rig->policy, offsets, offsets, RIG_PARTITIONS, &agreed, reterr);
-
-        if (err == CLOUTD_OK)
-                prejoin_free(&agreed);
-        return err;
-}
-
 Test(prejoin, the_rights_that_the_manual_names_are_enough_and_each_is_needed)
 {
         char line[2048];
@@ -81,18 +68,18 @@ Test(prejoin, the_rights_that_the_manual_names_are_enough_and_each_is_needed)
         rig->conf->redis_username = strdup("cloutd");
         rig->conf->redis_password = strdup("PASSWORD"); /* as the line has it */
         run(n, words);
-        cr_assert_eq(join(&why), CLOUTD_OK, "%s", why.text);
+        cr_assert_eq(rig_join(rig, &why), CLOUTD_OK, "%s", why.text);
         for (int i = 0; i < n; i++) {
                 char named[64];
 
                 if (*words[i] != '+')
                         continue;
                 change_right('-', words[i] + 1);
-                cr_expect_eq(join(&why), CLOUTD_EREFUSED, "without %s: %s", words[i], why.text);
+                cr_expect_eq(rig_join(rig, &why), CLOUTD_EREFUSED, "without %s: %s", words[i], why.text);
                 (void)snprintf(named, sizeof named, "'%s' command", words[i] + 1);
                 cr_expect(strstr(why.text, "NOPERM") != NULL && strstr(why.text, named) != NULL,
                           "without %s: %s", words[i], why.text);
                 change_right('+', words[i] + 1);
         }
-        cr_assert_eq(join(&why), CLOUTD_OK, "%s", why.text);
+        cr_assert_eq(rig_join(rig, &why), CLOUTD_OK, "%s", why.text);
 }
