@@ -13,23 +13,18 @@
  * librdkafka's stored offsets.  The offsets committed to Kafka follow `low`, for lag tools and people. */
 #include "kafka_internal.h"
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#ifdef CLOUTD_HAVE_JEMALLOC
-#include <jemalloc/jemalloc.h>
-#endif
 
-#define CLAIM_WAIT_US      INT64_C(20000000)
-#define REVOKE_WAIT_US     INT64_C(6000000)
-#define STOP_WAIT_US       INT64_C(12000000)
-#define COMMIT_EVERY_US    INT64_C(10000000)
-#define LAST_COMMIT_US     INT64_C(8000000) /* for a group that shares out the partitions just when we stop */
-#define PROBE_EVERY_US     INT64_C(1000000)
-#define ROUND_MS           50
-#define GIVE_BACK_EVERY_US INT64_C(1000000)
-#define RESTART_EVERY_US   INT64_C(3000000) /* until what was missing is read again */
-#define RESTART_AFTER_US   INT64_C(1000000) /* the lanes say meanwhile where they have to read */
+#define CLAIM_WAIT_US    INT64_C(20000000)
+#define REVOKE_WAIT_US   INT64_C(6000000)
+#define STOP_WAIT_US     INT64_C(12000000)
+#define COMMIT_EVERY_US  INT64_C(10000000)
+#define LAST_COMMIT_US   INT64_C(8000000) /* for a group that shares out the partitions just when we stop */
+#define PROBE_EVERY_US   INT64_C(1000000)
+#define ROUND_MS         50
+#define RESTART_EVERY_US INT64_C(3000000) /* until what was missing is read again */
+#define RESTART_AFTER_US INT64_C(1000000) /* the lanes say meanwhile where they have to read */
 
 void kafka_fail(struct kafka *kafka, enum cloutd_err code, const char *what)
 {
@@ -550,29 +545,10 @@ static bool reached_end(struct kafka *kafka)
         return least >= 3;
 }
 
-/* What was freed goes back to the system now, not half a minute later (malloc_conf.h). */
-static void give_memory_back(void)
+static void measure_memory(struct kafka *kafka)
 {
-#ifdef CLOUTD_HAVE_JEMALLOC
-        char name[32];
+        const int64_t bytes = telemetry_resident_bytes();
 
-        (void)snprintf(name, sizeof name, "arena.%u.purge", (unsigned)MALLCTL_ARENAS_ALL);
-        (void)mallctl(name, NULL, NULL, NULL, 0);
-#endif
-}
-
-/* Near the limit the allocator's own stock goes first: else accounts would have to leave for what nobody uses. */
-static void measure_memory(struct kafka *kafka, mono_us_t now_us)
-{
-        const struct conf *conf = kafka->settings != NULL ? kafka->settings->conf : kafka->conf;
-        int64_t bytes = telemetry_resident_bytes();
-
-        if (bytes - kafka->memory_at_start > conf->memory_limit_bytes / 8 * 7 &&
-            now_us >= kafka->give_back_us) {
-                kafka->give_back_us = now_us + GIVE_BACK_EVERY_US;
-                give_memory_back();
-                bytes = telemetry_resident_bytes();
-        }
         if (bytes >= 0)
                 /* relaxed: the number is the whole message */
                 atomic_store_explicit(&kafka->shared.memory_grown, bytes - kafka->memory_at_start,
@@ -597,7 +573,7 @@ static void round_of_work(struct kafka *kafka)
                 rd_kafka_message_destroy(message);
         }
         take_answers(kafka);
-        measure_memory(kafka, now_us);
+        measure_memory(kafka);
         letters_poll(kafka->letters, now_us);
         if (kafka->restart)
                 restart_fetching(kafka);

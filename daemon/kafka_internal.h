@@ -76,7 +76,6 @@ struct kafka {
         char trouble[256]; /* what librdkafka last said of a connection; "" nothing yet */
         mono_us_t commit_us, probe_us;
         int64_t memory_at_start; /* of the process, once all but accounts and messages is there */
-        mono_us_t give_back_us;  /* not before: ask the allocator for what it keeps */
         mono_us_t restart_us;    /* assign everything again then; 0: no need */
 };
 
