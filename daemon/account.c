@@ -525,6 +525,15 @@ void account_whole(struct partition *p, uint32_t number)
         account_dirty(p, number);
 }
 
+/* Something waits that may count.  Who only leaves or returns here is fed from elsewhere, and stays so. */
+static bool parks_counts(const struct parking *parking)
+{
+        for (size_t i = 0; i < parking->n; i++)
+                if (parking->events[i].act == ACT_COUNT)
+                        return true;
+        return false;
+}
+
 /* What Redis said of an account, as its state; false after load_failed().  @ret_other: the hash was made by another source. */
 static bool load_read(struct partition *p, const struct sent_load *load, uint64_t hash,
                       struct state *ret_state, bool *ret_exists, bool *ret_pol, bool *ret_other)
@@ -543,9 +552,10 @@ static bool load_read(struct partition *p, const struct sent_load *load, uint64_
         source = fields->element[1];
         pol = fields->element[2];
         *ret_other = reply_is_string(source) && reply_integer(source, -1) != (long long)p->source;
-        if (*ret_other && RULE(LOAD_TELLS_SOURCE))
-                shared_found(p, load->number, "a load");
         *ret_exists = reply_is_string(packed);
+        if (*ret_other && RULE(LOAD_TELLS_SOURCE) &&
+            (*ret_exists || parks_counts(account_of(p, load->number)->cold)))
+                shared_found(p, load->number, "a load");
         *ret_pol = reply_is_string(pol) && strcmp(pol->str, p->lane->scoring->policy_version) == 0;
         if (!*ret_exists) {
                 *ret_state = (struct state){.pos = -1, .gen = p->gen};

@@ -17,7 +17,8 @@ The hash then has the part; for each window the points of the sum of all parts' 
 headline; `next`, the least of all parts (absent: none); `pol`; `_src`, which names a part that is there (it changes only when
 that one goes); and `at`: the latest of the parts' moments, but before `next`, so that no part's rows are of another time than the sum's, and never earlier
 than it was.  On the board of a window stands who has points > 0 there.  When no part is left, hash and members go.
-Returns the number of parts; negative, when one of them is lost.
+Returns the number of parts; negative, when one of them is lost.  Nothing, and nothing is done, when a part that is not there
+shall go and there are others: who leaves where she was never counted does not touch what is counted elsewhere.
 
 Lost is a part that cannot be read; and where the key is of another type, in shared mode, what every source had there.  It is
 left as an empty field, and its source is told by `lost` of its own key, so that it writes all its accounts anew.  Until each
@@ -126,7 +127,7 @@ local function write(keys, args)
   local headline, on_boards, n = tonumber(args[5]), args[6] == '1', #args - 7
   local prefix = string.sub(key, 1, #key - #id - 2)
   local hash, sums, parts, lost, damaged = redis.pcall('HGETALL', key), {}, {}, false, {}
-  local at, at_was, next_change, source, sourced = 0, 0, 0, nil, false
+  local at, at_was, next_change, source, sourced, had = 0, 0, 0, nil, false, false
 
   local points = points_of[args[7]]
   if not points then
@@ -137,6 +138,7 @@ local function write(keys, args)
   if hash.err then
     if string.sub(hash.err, 1, 9) ~= 'WRONGTYPE' or redis.call('GET', prefix .. 'mode') ~= 'shared' then return hash end
     lose(key, prefix, field)
+    had = true -- perhaps
     hash = redis.call('HGETALL', key)
   end
   for w = 1, n do
@@ -148,6 +150,7 @@ local function write(keys, args)
     local name, value = hash[i], hash[i + 1]
     if name == 'at' then at_was = tonumber(value) or 0 end
     if name == '_src' then source = '_s' .. value end
+    if name == field then had = true end
     if name ~= field and string.find(name, '^_s%d') then parts[#parts + 1] = {name, value} end
   end
   for _, part in ipairs(parts) do
@@ -166,6 +169,7 @@ local function write(keys, args)
     for w = 1, n do redis.pcall('ZREM', keys[1 + w], id) end -- nobody is on one that is of another type
     return 0
   end
+  if packed == '' and not had then return false end
   if lost then
     if next(damaged) then lose(key, prefix, field, damaged) end
     if not sourced then redis.call('HSET', key, '_src', string.sub(parts[1][1], 3)) end

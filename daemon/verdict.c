@@ -254,6 +254,17 @@ static void parts_written(struct partition *p, struct sent_write *write, long lo
                 make_again(write);
 }
 
+/* Somebody left here whose counts are another partition's.  No name: who leaves is not to be found in logs. */
+static void left_elsewhere(const struct partition *p, const struct sent_write *write)
+{
+        static struct log_limit limit;
+
+        if (write->left && !p->lane->sums) /* else each partition is told by itself */
+                log_event_limited(&limit, LOG_LEFT_ELSEWHERE, "topic", "%s",
+                                  p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "offset",
+                                  "%" PRId64, write->pos, NULL);
+}
+
 /* The command of several accounts: each of them is one that failed. */
 static void gathered_refused(struct partition *p, const struct gathered *command, const struct reply *reply)
 {
@@ -322,6 +333,8 @@ static void chunk_executed(struct lane *lane, const struct reply *exec)
                 case EXPECT_PARTS:
                         if (p != NULL && reply_is_error(reply))
                                 write_refused(p, &pipeline->writes[expect->index], EXPECT_PARTS, reply);
+                        else if (p != NULL && reply->type == REDIS_REPLY_NIL)
+                                left_elsewhere(p, &pipeline->writes[expect->index]);
                         else if (p != NULL)
                                 parts_written(p, &pipeline->writes[expect->index], reply_integer(reply, 0));
                         break;

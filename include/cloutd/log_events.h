@@ -70,6 +70,9 @@
         X(LOG_SALT_MISSING, ERROR, "de60953022be4248b226977f5dc879c6",                                      \
           "somebody wants to leave or to come back, and there is no salt: set optout_salt_file",            \
           "the partition has stopped: make a salt, set it, restart")                                        \
+        X(LOG_LEFT_ELSEWHERE, WARNING, "8bb1760e2c5340d68cea83fbe7a9b390",                                  \
+          "somebody left where another partition feeds the score: there it stays",                          \
+          "`cloutctl optout` tells the partition that feeds it; key control events as the others")          \
         X(LOG_LETTERS_REFUSED, ERROR, "0d0b46eed9684870b1ac76790c38d049",                                   \
           "the dead-letter topic does not take a rejected event; trying again",                             \
           "create `kafka.dead_letter_topic`, or allow writing to it")                                       \

@@ -182,6 +182,19 @@ def test_opting_out_is_done_or_will_be(new_world):
         send(world, "nobody-knows-her", 1)
         settled(world)
         assert world.redis.client.get("t:mode") is None
+        # An opt-out that a producer has put where another partition feeds the account.
+        send(world, "told-in-the-wrong-place", 3)
+        settled(world)
+        wrong = (world.partition_of("told-in-the-wrong-place") + 1) % 3
+        world.kafka.write(world.topic, [Record(wrong, now_ms(), b"", b'{"type":"optout","target":"told-in-the-wrong-place"}')])
+        world.ends[wrong] += 1
+        settled(world)
+        assert world.redis.client.get("t:mode") is None
+        said = [line for line in world.daemons[-1].log().splitlines() if "another partition feeds the score" in line]
+        assert len(said) == 1 and f"partition={wrong} " in said[0] and "told-in" not in said[0]
+        assert obeyed(world, "optout", "told-in-the-wrong-place")[0] == 0
+        settled(world)
+        gone(world, "told-in-the-wrong-place")
         # In words.
         code, out, err = world.ctl("optout", "nobody-knows-her")
         assert (code, err) == (0, "")

@@ -101,6 +101,8 @@ void judge_executed(struct server *server, struct client *client)
         if (judge_is_shared(server) && !before->mode && client != NULL)
                 world_hit(world, before->mode_lost ? HIT_MODE_LOST : HIT_MODE);
         before->mode = judge_is_shared(server);
+        if (before->mode && !world->profile->spread && world->profile->weight[DEED_GROW] == 0)
+                world_fail(world, "mode: every account has one source, and it is shared");
         for (unsigned i = 0; i < server->n_touched; i++) {
                 const int tag = server->touched[i];
 

@@ -166,14 +166,15 @@ static void write_part(struct call *call)
         int64_t rows[10][16] = {{0}}, points[16] = {0}, at_ms = 0, next_ms = 0;
         size_t n_points = 0, n_parts = 0;
         struct text first = {0};
-        bool sourced = false, lost = false, placed = true, refused;
+        bool sourced = false, lost = false, had, placed = true, refused;
         const struct item *source;
         struct key *key;
         char cells[400] = "", *end;
 
         call->argv[1] = call->argv[3];
         key = server_key(server, call->argv[3].at, call->argv[3].len);
-        if (key != NULL && (key->type != KEY_HASH || key->spoiled) && is_shared(server, call->argv[3])) {
+        had = key != NULL && (key->type != KEY_HASH || key->spoiled) && is_shared(server, call->argv[3]);
+        if (had) {
                 server->n_refused += key->spoiled;
                 lose(call, call->argv[3], field, NULL);
         }
@@ -184,6 +185,7 @@ static void write_part(struct call *call)
         for (const char *at = args[6].at; at < args[6].at + args[6].len; at = end + 1)
                 points[n_points++] = strtoll(at, &end, 10);
         source = key_item(key, "_src", 4);
+        had = had || key_item(key, field.at, field.len) != NULL;
         for (uint32_t i = 0; i <= (key != NULL ? key->n_slots : 0); i++) {
                 const bool ours = i == 0; /* it comes first */
                 const struct item *part = ours ? NULL : &key->items[i - 1];
@@ -214,6 +216,10 @@ static void write_part(struct call *call)
                                 item_drop(call, boards[w], id);
                 }
                 say_number(call, ':', 0);
+                return;
+        }
+        if (packed.len == 0 && !had) {
+                say_simple(call, "$-1\r\n");
                 return;
         }
         if (lost) {

@@ -162,8 +162,8 @@ void topic_produce(struct world *world, unsigned arg)
         uint64_t z = mix(profile->seed ^ (uint64_t)arg << 32);
         struct story_event events[STORY_LINES];
         const int account = (int)(z % (uint64_t)profile->n_accounts);
-        const int p = profile->spread ? (int)(mix(z ^ 5) % (uint64_t)world->n_partitions)
-                                      : account_partition(world, account);
+        int p = profile->spread ? (int)(mix(z ^ 5) % (uint64_t)world->n_partitions)
+                                : account_partition(world, account);
         int n = 1;
 
         z = mix(z);
@@ -181,6 +181,11 @@ void topic_produce(struct world *world, unsigned arg)
                 if (z / 64 % 2 == 0 || (!profile->spread && account_partition(world, other) != p))
                         other = account;
                 events[i] = random_event(world, mix(z), other);
+        }
+        if (!profile->spread && world->n_partitions > 1 && n == 1 && events[0].kind >= STORY_LEAVE &&
+            mix(z ^ 6) % 4 == 0) {
+                p = (p + 1) % world->n_partitions; /* by a producer that partitions otherwise */
+                world_hit(world, HIT_STRAY);
         }
         topic_append(world, p, events, n, false);
 }

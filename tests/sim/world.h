@@ -100,6 +100,7 @@ struct deed {
         X(SEEK_FAILED, "seek failed")                                          \
         X(LINES, "message of several lines")                                   \
         X(LEAVE, "opt-out")                                                    \
+        X(STRAY, "opt-out where another partition has the counts")             \
         X(REJECT, "line rejected")                                             \
         X(LATE_EVENT, "late event")                                            \
         X(EVICTED, "account evicted")                                          \

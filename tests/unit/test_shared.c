@@ -5,6 +5,7 @@
  * start.  The function in Redis is also compared with the daemon's own arithmetic, on parts that no log would make. */
 #include "../../daemon/shared.h"
 #include "lane_walks.h"
+#include "stderr_pipe.h"
 
 #pragma GCC diagnostic ignored "-Wconversion" /* Criterion's own macros */
 
@@ -756,12 +757,13 @@ static bool on_board(int account, const char *window)
         return there;
 }
 
-Test(shared, who_leaves_a_partition_that_never_fed_it_is_found_out)
+Test(shared, who_leaves_where_another_partition_feeds_the_score_changes_nothing_there)
 {
-        /* The function puts the other's part on the boards, from which a floor had kept it; its owner believes that it is on
-         * none, and never takes it off. */
+        /* The function must not touch what is another's: that one keeps who is below its floor off the boards, and believes so. */
         struct story_event undone = {.kind = STORY_RETWEET, .undo = true};
 
+        stderr_to_pipe();
+        log_set_level(LOG_LEVEL_WARNING);
         for (int moment = 0; moment < MOMENTS; moment++) {
                 begin_anew();
                 rig_configure(rig, RIG_CONF "boards: {size: 1}\n", 10);
@@ -778,8 +780,11 @@ Test(shared, who_leaves_a_partition_that_never_fed_it_is_found_out)
                 turn(x, 100);
                 cr_assert_eq(field_of(0, "all"), 20);
                 cr_assert_not(on_board(0, "all"));
-                y = daemon_new(rig); /* never claimed before, so that nobody is loaded */
+                if (moment % 2 == 0)
+                        count_in(1, 1); /* else never claimed before, so that nobody is loaded */
+                y = daemon_new(rig);
                 daemon_order(y, ORDER_ASSIGN, 1, 0);
+                turn(y, 60);
                 rig->spread = true;
                 do_in(1, STORY_LEAVE, 0);
                 turn(y, moment);
@@ -787,13 +792,21 @@ Test(shared, who_leaves_a_partition_that_never_fed_it_is_found_out)
                 y = daemon_new(rig);
                 daemon_order(y, ORDER_ASSIGN, 1, 0);
                 two_settle("left where it never was");
-                cr_expect(redis_is_shared(), "moment %d", moment);
+                if (moment == 0) /* it is said once a second */
+                        cr_expect(strstr(written(), "another partition feeds the score") != NULL);
                 undone.ts_ms = rig->wall_ms;
                 rig_append_to(rig, 0, &undone, 1);
-                rig_append_to(rig, 0, &undone, 1);
-                two_settle("fallen");
-                cr_expect_eq(field_of(0, "all"), 0);
+                two_settle("one taken back");
+                cr_expect_eq(field_of(0, "all"), 10);
                 cr_expect_not(on_board(0, "all"), "moment %d", moment);
+                do_in(1, STORY_RETURN, 0);
+                do_in(0, STORY_LEAVE, 0);
+                two_settle("left where it was, back where it never was");
+                cr_expect_eq(field_of(0, "all"), -1);
+                cr_expect_not(redis_is_shared(), "moment %d", moment);
+                count_in(1, 0);
+                two_settle("fed from there");
+                cr_expect_eq(field_of(0, "all"), 10);
         }
 }
 
