@@ -101,6 +101,11 @@ struct blocks *blocks_free(struct blocks *blocks)
         return NULL;
 }
 
+size_t blocks_large_bytes(const struct blocks *blocks)
+{
+        return blocks->large_bytes;
+}
+
 size_t blocks_bytes(const struct blocks *blocks)
 {
         return blocks->n_pages * PAGE_BYTES + blocks->large_bytes;

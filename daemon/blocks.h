@@ -26,8 +26,9 @@ uint8_t *blocks_at(const struct blocks *blocks, const struct record *record);
 /* Make the block of a record @n bytes long, the first @kept of which stay as they are (others are not initialized). */
 uint8_t *blocks_resize(struct blocks *blocks, uint32_t number, size_t n, size_t kept);
 
-size_t blocks_bytes(const struct blocks *blocks); /* pages in use, and what is too large for one */
-size_t blocks_share(size_t n);                    /* of a block of @n bytes in that */
+size_t blocks_large_bytes(const struct blocks *blocks); /* of what is too large for a page */
+size_t blocks_bytes(const struct blocks *blocks);       /* that and the pages in use */
+size_t blocks_share(size_t n);                          /* of a block of @n bytes in that */
 
 #define BLOCK_BYTES_MAX (((size_t)1 << 23) - 1) /* what the record has room to say */
 

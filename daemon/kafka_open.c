@@ -5,6 +5,7 @@
  * better by waiting (no such topic, a refused login, counts of another layout) ends the start with a
  * sentence. */
 #include "kafka_internal.h"
+#include "memory_limit.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,15 +99,14 @@ static enum cloutd_err make_consumer(struct kafka *kafka, struct errmsg *reterr)
 {
         const struct conf *conf = kafka->conf;
         rd_kafka_conf_t *rc = rd_kafka_conf_new();
-        int64_t queue_kib = conf->memory_limit_bytes / 4 / 1024 / 8;
-        char kib[24], min_messages[24], why[256];
+        const int64_t queue = memory_queue_bytes(conf);
+        char kib[24], min_messages[24], answer[24], answer_of_one[24], why[256];
         enum cloutd_err err;
 
-        /* A full queue stops fetching for a second on librdkafka below 2.2, so it should hold what a second
-         * drains. */
-        queue_kib = queue_kib < 1024 ? 1024 : queue_kib > 262144 ? 262144 : queue_kib;
-        (void)snprintf(kib, sizeof kib, "%" PRId64, queue_kib);
-        (void)snprintf(min_messages, sizeof min_messages, "%" PRId64, queue_kib * 1024 / 256);
+        (void)snprintf(kib, sizeof kib, "%" PRId64, queue / 1024);
+        (void)snprintf(min_messages, sizeof min_messages, "%" PRId64, queue / 256);
+        (void)snprintf(answer, sizeof answer, "%" PRId64, memory_answer_bytes(conf));
+        (void)snprintf(answer_of_one, sizeof answer_of_one, "%" PRId64, memory_answer_of_one_bytes(conf));
         {
                 const char *const pairs[][2] = {
                         {"bootstrap.servers", conf->kafka_brokers},
@@ -126,6 +126,8 @@ static enum cloutd_err make_consumer(struct kafka *kafka, struct errmsg *reterr)
                         {"check.crcs", "true"},
                         {"queued.max.messages.kbytes", kib},
                         {"queued.min.messages", min_messages},
+                        {"fetch.max.bytes", answer},
+                        {"max.partition.fetch.bytes", answer_of_one},
                         {"socket.keepalive.enable", "true"},
                 };
 

@@ -2,6 +2,7 @@
 /* lane.c - a lane's round: time, Redis, partitions, memory; and the orders it takes. */
 #include "blocks.h"
 #include "lane_internal.h"
+#include "memory_limit.h"
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,20 +16,11 @@
 #define RECORD_SHARE  (64 + 16) /* a record and its part of the index */
 #define SHARE_LEAST   4  /* of a share: that part is left to the accounts, whatever the process takes */
 #define SHARE_STEP    64 /* it comes back in so many steps */
-#define KAFKA_RESERVE (INT64_C(256) << 20)
 #define QUIET_MOST_US INT64_C(5000)
 
 struct partition *lane_partition(struct lane *lane, int32_t id)
 {
         return id >= 0 && (size_t)id < lane->shared->telemetry->n_partitions ? lane->by_id[id] : NULL;
-}
-
-static int64_t memory_share(const struct lane *lane)
-{
-        const int64_t limit = lane->settings->conf->memory_limit_bytes;
-        const int64_t reserve = limit / 4 < KAFKA_RESERVE ? limit / 4 : KAFKA_RESERVE;
-
-        return (limit - reserve) / lane->shared->conf->lanes;
 }
 
 static void policy_made_ready(struct lane *lane)
@@ -54,7 +46,7 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
         lane->pid = (int)getpid();
         if (gethostname(lane->host, sizeof lane->host - 1) != 0)
                 strcpy(lane->host, "?");
-        lane->memory_share = memory_share(lane);
+        lane->memory_share = memory_share_bytes(lane->settings->conf);
         lane->key_prefix_len =
                 (size_t)snprintf(lane->key, sizeof lane->key - ACCOUNT_ID_MAX, "%sa:", conf->redis_prefix);
         if (asprintf(&lane->mode_key, "%smode", conf->redis_prefix) < 0 ||
@@ -271,7 +263,7 @@ static void adopt(struct lane *lane)
         lane->settings = now;
         lane->settings_next = NULL;
         lane->scoring = &now->scoring;
-        lane->memory_share = memory_share(lane);
+        lane->memory_share = memory_share_bytes(lane->settings->conf);
         lane->connect_us = lane->now_us; /* what kept it from logging in may be mended: it tries at once */
         policy_made_ready(lane);
         if (strcmp(before->policy->version, now->policy->version) != 0)
@@ -325,6 +317,16 @@ static int64_t bytes_used(const struct lane *lane)
         return (int64_t)bytes;
 }
 
+/* With the room of accounts that have left, which others fill and nobody gives back. */
+static int64_t bytes_held(const struct lane *lane)
+{
+        size_t bytes = lane->parked_bytes + slabs_bytes(lane->slabs);
+
+        for (const struct partition *p = lane->partitions; p != NULL; p = p->sibling)
+                bytes += table_index_bytes(p->table) + blocks_large_bytes(p->blocks);
+        return (int64_t)bytes;
+}
+
 /* What cannot leave memory before Redis has taken it. */
 static int64_t bytes_unwritten(const struct lane *lane)
 {
@@ -347,23 +349,23 @@ static bool any_must_read(const struct lane *lane)
 }
 
 /* The books know what was asked of the allocator, not what it rounds up, leaves between or keeps for a while.  Where the system
- * sees the process come close to the limit, the accounts get no more room than they have; what leaves makes room for others
- * from then on.  (To go by what the system sees alone would send away far too many: what is freed shows there later, or
- * never.) */
+ * sees the process come close to the limit, the accounts get no more room than they hold.  (Less would send accounts away and
+ * give nothing back.) */
 static void memory_step(struct lane *lane)
 {
-        const int64_t limit = lane->settings->conf->memory_limit_bytes, most = memory_share(lane);
+        const int64_t limit = lane->settings->conf->memory_limit_bytes;
+        const int64_t most = memory_share_bytes(lane->settings->conf);
         /* relaxed: the number is the whole message */
         const int64_t grown = atomic_load_explicit(&lane->shared->memory_grown, memory_order_relaxed);
 
-        if (grown > limit / 16 * 15 && grown > lane->memory_seen) {
-                const int64_t used = bytes_used(lane);
+        if (grown > limit / 8 * 7 && grown > lane->memory_seen) {
+                const int64_t held = bytes_held(lane);
 
-                if (used < lane->memory_share)
-                        lane->memory_share = used;
+                if (held < lane->memory_share)
+                        lane->memory_share = held;
                 if (lane->memory_share < most / SHARE_LEAST)
                         lane->memory_share = most / SHARE_LEAST;
-        } else if (grown < limit / 8 * 7 && grown != lane->memory_seen && lane->memory_share < most) {
+        } else if (grown < limit / 4 * 3 && grown != lane->memory_seen && lane->memory_share < most) {
                 lane->memory_share += most / SHARE_STEP;
                 if (lane->memory_share > most)
                         lane->memory_share = most;

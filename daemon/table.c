@@ -56,7 +56,7 @@ struct slabs *slabs_free(struct slabs *slabs)
 
 size_t slabs_bytes(const struct slabs *slabs)
 {
-        return slabs->n_regions * REGION_BYTES;
+        return slabs->n_regions == 0 ? 0 : (slabs->n_regions - 1) * REGION_BYTES + slabs->next_in_region;
 }
 
 /* A region that starts at a multiple of its size, so that one huge page can hold it. */
@@ -235,10 +235,14 @@ size_t table_count(const struct table *table)
         return table->count;
 }
 
+size_t table_index_bytes(const struct table *table)
+{
+        return (sizeof *table->index << table->bits) - (sizeof *table->index << INDEX_BITS_MIN);
+}
+
 size_t table_bytes(const struct table *table)
 {
-        return (sizeof *table->index << table->bits) - (sizeof *table->index << INDEX_BITS_MIN) +
-               table->count * sizeof(struct record);
+        return table_index_bytes(table) + table->count * sizeof(struct record);
 }
 
 size_t table_inline_id(const struct table *table)

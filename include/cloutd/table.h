@@ -86,7 +86,7 @@ static_assert(sizeof(struct record) == 64, "a record is one cache line");
 struct slabs;
 struct slabs *slabs_new(void);
 struct slabs *slabs_free(struct slabs *slabs);
-size_t slabs_bytes(const struct slabs *slabs); /* taken from the system */
+size_t slabs_bytes(const struct slabs *slabs); /* touched so far: nothing of it goes back to the system */
 
 /* Smaller pieces of the same regions, which no reader looks into; NULL when out of memory. */
 #ifndef PAGE_BYTES /* the simulator has smaller ones */
@@ -103,7 +103,8 @@ struct table *table_new(struct slabs *slabs, size_t n_cells,
 struct table *table_free(struct table *table);
 
 size_t table_count(const struct table *table);
-size_t table_bytes(const struct table *table); /* beyond those of an empty one: index, records in use */
+size_t table_index_bytes(const struct table *table); /* beyond that of an empty one */
+size_t table_bytes(const struct table *table);       /* that and the records in use */
 
 /* The longest id that lies in the record itself. */
 size_t table_inline_id(const struct table *table);

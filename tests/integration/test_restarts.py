@@ -136,7 +136,7 @@ def test_memory_is_bounded_while_redis_stands_still(new_world):
         daemon.wait_ready()
         before_kib = daemon.memory_kib("VmRSS")
         world.redis.process.send_signal(signal.SIGSTOP)
-        fill_with_newcomers(world, 500_000)
+        fill_with_newcomers(world, 800_000)
         time.sleep(3)  # it takes what it may
         world.redis.process.send_signal(signal.SIGCONT)
         world.wait_until_read(180)
