@@ -129,6 +129,10 @@ class Crew:
         member.counted = {}
         member.daemon = None
 
+    def count(self, name):
+        """So far, as far as they have been asked."""
+        return self.counted[name] + sum(int(member.counted.get(name, 0)) for member in list(self.members))
+
     def start(self, member):
         with member.lock:
             member.daemon = self.world.daemon()

@@ -38,6 +38,7 @@ def ctl(daemon, *words):
 @pytest.mark.sanitizer
 def test_status_says_how_the_daemon_is(new_world, socket_path):
     with running(new_world, 500, admin_socket=str(socket_path)) as (world, daemon):
+        wait_for(lambda: "lag        0 messages, 0 ms" in ctl(daemon, "status")[1], what="it knows that it is at the end")
         code, text = ctl(daemon, "status")
         assert code == 0, text
         version = world.redis.client.get("t:policy").decode()

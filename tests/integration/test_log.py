@@ -5,6 +5,7 @@ Never a silent jump: the partition stops and says what is lost, and goes on as t
 
 import json
 import re
+import signal
 import subprocess
 
 import pytest
@@ -62,10 +63,11 @@ def test_a_gap_that_retention_left_stops_the_partition_until_it_is_accepted(new_
     world.kafka.cut(world.topic, 0, 5)
     with world.daemon() as daemon:
         assert "3 records are lost, from 2 to before 5" in stopped(daemon, "does not reach back")
-        assert daemon.metrics()['cloutd_log_missing_messages{partition="0"}'] == 3
-        assert daemon.metrics()['cloutd_partitions{phase="stopped"}'] == 1
+        wait_for(lambda: daemon.metrics()['cloutd_log_missing_messages{partition="0"}'] == 3, what="3 are missing")
+        wait_for(lambda: daemon.metrics()['cloutd_partitions{phase="stopped"}'] == 1, what="it is counted as stopped")
         assert cause(world) == "gap 2 5 6"
-        assert re.search(r"partition stopped.*next=2 .*log_begin=5 log_end=6 lost=3", daemon.log())
+        wait_for(lambda: re.search(r"partition stopped.*next=2 .*log_begin=5 log_end=6 lost=3", daemon.log()),
+                 what="the log says so")
         wrong = cloutctl(daemon, "resume", "0", "--truncated")
         assert wrong.returncode == 64 and "give --accept-gap" in wrong.stderr
         said = resume(daemon, "--accept-gap")
@@ -129,8 +131,10 @@ def test_a_topic_made_anew_under_a_running_daemon(new_world):
         wait_for(lambda: own(world, "low") == "4", what="all is read")
         world.kafka.delete(world.topic)
         wait_for(lambda: "no such topic any more" in daemon.get("/readyz")[1], what="the topic is missed")
+        daemon.process.send_signal(signal.SIGSTOP)  # it shall not see it before all of it is there
         world.kafka.create(world.topic, 1)
         world.kafka.write(world.topic, retweets(world, *["x"] * 9, at=NOW + 10_000))
+        daemon.process.send_signal(signal.SIGCONT)
         stopped(daemon, "is not in this log")
         assert cause(world) == "another-log 4 0 9"
         assert score(world, "x") == 20

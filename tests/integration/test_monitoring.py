@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 from fixtures import require
-from harness import ROOT
+from harness import ROOT, wait_for
 from stream import running
 
 MONITORING = ROOT / "monitoring"
@@ -63,11 +63,17 @@ def test_alerts_and_dashboard_name_what_is_exposed(new_world):
 
 def test_latency_is_measured_from_the_record_and_from_its_arrival(new_world):
     """The records of a Stream bear times of years ago, but arrive now."""
+    name = "cloutd_event_to_redis_seconds"
+
+    def books(daemon):
+        """Both counts, once they have settled: Redis has the events before the daemon hears of it."""
+        counts = [daemon.metrics()[f'{name}_count{{since="{since}"}}'] for since in ("record", "arrival")]
+        return counts[0] > 0 and counts[0] == counts[1]
+
     with running(new_world, 500) as (_, daemon):
+        wait_for(lambda: books(daemon), what="both are counted")
         metrics = daemon.metrics()
-        name = "cloutd_event_to_redis_seconds"
         n = metrics[f'{name}_count{{since="arrival"}}']
-        assert n > 0
         assert metrics[f'{name}_count{{since="record"}}'] == n
         assert metrics[f'{name}_bucket{{since="arrival",le="1000"}}'] == n
         assert metrics[f'{name}_bucket{{since="record",le="1000"}}'] == 0

@@ -6,12 +6,11 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
 from fixtures import require
-from harness import BUILD, RESULTS, free_port, wait_for
+from harness import BUILD, PATIENCE, RESULTS, free_port, wait_for
 from stream import Stream
 
 T0 = 1_718_000_000_000
@@ -209,13 +208,13 @@ def test_without_a_salt_an_opt_out_waits_and_readyz_says_why(new_world):
 def test_ready_follows_redis(new_world):
     world = new_world()
     with world.daemon() as daemon:
-        daemon.wait_ready(seconds=30)
-        assert daemon.get("/healthz")[0] == 200
+        daemon.wait_ready()
+        assert daemon.get("/healthz", PATIENCE)[0] == 200
         world.redis.kill()
-        daemon.wait_ready(False, seconds=10)
-        assert daemon.get("/healthz")[0] == 200
+        daemon.wait_ready(False)
+        assert daemon.get("/healthz", PATIENCE)[0] == 200
         world.redis.start()
-        daemon.wait_ready(True, seconds=20)
+        daemon.wait_ready()
 
 
 def test_a_member_without_partitions_is_ready(new_world):
@@ -223,8 +222,8 @@ def test_a_member_without_partitions_is_ready(new_world):
     with world.daemon() as first:
         first.wait_ready()
         with world.daemon() as second:
-            second.wait_ready(seconds=30)
-            first.wait_ready(seconds=30)
+            second.wait_ready()
+            first.wait_ready()
 
 
 def test_the_books_balance_and_promtool_likes_the_metrics(new_world):
@@ -260,7 +259,7 @@ def test_a_stop_leaves_kafka_and_redis_at_one_position(new_world, sig):
     daemon = world.daemon()
     wait_for(lambda: any(world.low().values()) or world.low() == world.ends, what="something was read")
     daemon.process.send_signal(sig)
-    assert daemon.wait(20) == 0, daemon.log_tail()
+    assert daemon.wait() == 0, daemon.log_tail()
     world.check_positions()
     world.run_until_end()
     world.check()
@@ -269,12 +268,11 @@ def test_a_stop_leaves_kafka_and_redis_at_one_position(new_world, sig):
 def test_a_stop_before_kafka_or_redis_can_be_reached_is_0(new_world):
     world = new_world()
     world.redis.kill()
-    daemon = world.daemon()
-    time.sleep(1)
-    assert daemon.terminate() == 0, daemon.log_tail()
-    daemon = world.daemon(kafka={**world.config["kafka"], "brokers": f"127.0.0.1:{free_port()}"})
-    time.sleep(1)
-    assert daemon.terminate() == 0, daemon.log_tail()
+    for change, said in (({}, "waiting for Redis"),
+                         ({"kafka": {**world.config["kafka"], "brokers": f"127.0.0.1:{free_port()}"}}, "cannot reach Kafka")):
+        daemon = world.daemon(**change)
+        wait_for(lambda: said in daemon.log(), what=f"the log says '{said}'")
+        assert daemon.terminate() == 0, daemon.log_tail()
 
 
 def test_start_end_reads_only_what_comes_later(new_world):

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from harness import BUILD, CA, ROOT, Kafka, Unavailable, World, free_port, wait_for
+from harness import BUILD, CA, PATIENCE, ROOT, Kafka, Unavailable, World, free_port, wait_for
 from stream import Stream
 from test_partitions import Scattered
 
@@ -67,7 +67,7 @@ class Secured(World):
 
     def cloutctl(self, *words):
         return subprocess.run([BUILD / "cloutctl", "--config", self.daemons[-1].log_path.with_suffix(".yaml"), *words],
-                              capture_output=True, text=True, timeout=60, check=False)
+                              capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture
@@ -245,8 +245,8 @@ def test_what_cannot_be_reached_is_waited_for_and_named(secured, monkeypatch):
     daemons = [(world.daemon(**changes), said) for changes, said in cases]
     for daemon, said in daemons:
         wait_for(lambda: re.search(said, daemon.log()), what=f"the log says {said}")
-        assert daemon.get("/readyz")[0] == 503
-        assert daemon.get("/healthz")[0] == 200
+        daemon.wait_ready(False)
+        assert daemon.get("/healthz", PATIENCE)[0] == 200
     for daemon, _ in daemons:
         assert daemon.terminate() == 0, daemon.log_tail()
         # librdkafka has something to say as well

@@ -493,7 +493,7 @@ Test(lane, an_answer_that_came_while_it_was_sending_is_not_slept_on)
                 daemon_feed(x, 10);
                 rig->mono_us += RIG_STEP_US;
                 if (lane_step(x->lane, rig->wall_ms, rig->mono_us) > 0 && x->lane->pipeline.under_way)
-                        cr_assert(poll(fds, lane_poll_fds(x->lane, fds), 2000) > 0,
+                        cr_assert(poll(fds, lane_poll_fds(x->lane, fds), 60000) > 0,
                                   "nothing comes that could wake it");
         }
         rig_compare(rig, "in the end");
