@@ -60,6 +60,12 @@ struct decoder *decoder_free(struct decoder *decoder)
         return NULL;
 }
 
+void decoder_read_ids(struct decoder *decoder)
+{
+        decoder->reads_ids = true;
+        decoder->template.n_slots = 0; /* it may pass over one */
+}
+
 /* --- bounded reads: what decode_internal.h leaves to us --- */
 
 static inline bool stops(char c, enum run run)
@@ -481,8 +487,8 @@ static bool unescape(const struct value *value, char *out, size_t room, size_t *
 }
 
 /* Which field has this key?  A hash without collisions, so that shuffled keys cost one comparison and no
- * guesses. KEY_HASH of (length, first letter): type 8, actor 11, target 12, actor_followers 15, ts 4, undo 9.
- */
+ * guesses. KEY_HASH of (length, first letter): type 8, actor 11, target 12, actor_followers 15, ts 4, undo 9,
+ * id 5. */
 #define KEY_MAX          15
 #define KEY_HASH(len, c) (((len)*2 + ((unsigned char)(c)&1)) & 15)
 static const struct {
@@ -497,6 +503,7 @@ static const struct {
         KEY("type", 't', FIELD_TYPE),     KEY("actor", 'a', FIELD_ACTOR),
         KEY("target", 't', FIELD_TARGET), KEY("actor_followers", 'a', FIELD_FOLLOWERS),
         KEY("ts", 't', FIELD_TS),         KEY("undo", 'u', FIELD_UNDO),
+        KEY("id", 'i', FIELD_ID),
 #undef KEY
 };
 
@@ -723,7 +730,7 @@ static enum reject evaluate_undo(const struct value *value, bool *ret_undo)
         }
 }
 
-static enum reject evaluate(const struct value *values, bool plain, struct scratch *scratch,
+static enum reject evaluate(const struct value *values, bool plain, bool reads_ids, struct scratch *scratch,
                             struct event *ret_event)
 {
         struct event event = {.followers = -1, .ts_ms = -1};
@@ -748,6 +755,10 @@ static enum reject evaluate(const struct value *values, bool plain, struct scrat
                         reason = evaluate_number(&values[FIELD_TS], REJECT_BAD_TS, &event.ts_ms);
                 if (reason == REJECT_NONE)
                         reason = evaluate_undo(&values[FIELD_UNDO], &event.undo);
+                if (reason == REJECT_NONE && reads_ids && values[FIELD_ID].kind != VALUE_ABSENT &&
+                    values[FIELD_ID].kind != VALUE_NULL)
+                        reason = evaluate_id(&values[FIELD_ID], plain, scratch->id, REJECT_NONE,
+                                             REJECT_BAD_ID, &event.id, &event.id_len);
         }
         if (reason == REJECT_NONE)
                 *ret_event = event;
@@ -762,13 +773,15 @@ enum reject decode_complete(struct decoder *decoder, unsigned slot, const struct
         struct value values[FIELD_COUNT];
         const bool plain = line_is_plain(line);
 
-        for (size_t i = 0; i < FIELD_COUNT; i++)
+        for (size_t i = 0; i < FIELD_IGNORED; i++)
                 values[i].kind = VALUE_ABSENT;
 
         if (!plain && !line_is_utf8(line))
                 return REJECT_UTF8;
         const enum reject reason = scan_line(decoder, line, values, outline);
-        return reason != REJECT_NONE ? reason : evaluate(values, plain, &decoder->scratch[slot], ret_event);
+        return reason != REJECT_NONE
+                       ? reason
+                       : evaluate(values, plain, decoder->reads_ids, &decoder->scratch[slot], ret_event);
 }
 
 enum reject decode_event_complete(struct decoder *decoder, unsigned slot, const char *line, size_t len,

@@ -33,8 +33,8 @@
 #define BACKOFF_MAX 4096
 
 enum slot_kind {
-        SLOT_TEXT,         /* type, actor or target in quotes */
-        SLOT_INTEGER_TEXT, /* actor or target without */
+        SLOT_TEXT,         /* type, actor, target or id in quotes */
+        SLOT_INTEGER_TEXT, /* actor, target or id without */
         SLOT_NUMBER,       /* actor_followers or ts, or null */
         SLOT_NUMBER_TEXT,  /* the same in quotes */
         SLOT_UNDO,
@@ -142,12 +142,14 @@ static bool template_wants_outline(struct template *template)
         return true;
 }
 
-static bool slot_kind_of(const struct value *value, enum field field, enum slot_kind *ret_kind)
+static bool slot_kind_of(const struct value *value, enum field field, bool reads_ids,
+                         enum slot_kind *ret_kind)
 {
         const bool quoted = value->kind == VALUE_STRING || value->kind == VALUE_ESCAPED;
 
-        switch (field) {
+        switch (field == FIELD_ID && !reads_ids ? FIELD_IGNORED : field) {
         case FIELD_TYPE: *ret_kind = SLOT_TEXT; return quoted;
+        case FIELD_ID:
         case FIELD_ACTOR:
         case FIELD_TARGET:
                 *ret_kind = quoted ? SLOT_TEXT : SLOT_INTEGER_TEXT;
@@ -176,7 +178,8 @@ static bool literal_set(struct literal *literal, const char *from, const char *t
         return true;
 }
 
-static bool template_set(struct template *template, const struct line *line, const struct outline *outline)
+static bool template_set(struct template *template, const struct line *line, const struct outline *outline,
+                         bool reads_ids)
 {
         const char *p = line->start;
 
@@ -186,7 +189,7 @@ static bool template_set(struct template *template, const struct line *line, con
                 const struct value *value = &outline->members[i].value;
                 enum slot_kind kind;
 
-                if (!slot_kind_of(value, outline->members[i].field, &kind) ||
+                if (!slot_kind_of(value, outline->members[i].field, reads_ids, &kind) ||
                     !literal_set(&template->slots[i].before, p, value->start))
                         return false;
                 template->slots[i].kind = (uint32_t)kind;
@@ -197,12 +200,13 @@ static bool template_set(struct template *template, const struct line *line, con
         return literal_set(&template->slots[outline->n_members].before, p, line->end);
 }
 
-static void template_learn(struct template *template, const struct line *line, const struct outline *outline)
+static void template_learn(struct template *template, const struct line *line, const struct outline *outline,
+                           bool reads_ids)
 {
         template->backoff = template->backoff == 0 ? 1 : template->backoff * 2;
         if (template->backoff > BACKOFF_MAX)
                 template->backoff = BACKOFF_MAX;
-        if (template_set(template, line, outline)) {
+        if (template_set(template, line, outline, reads_ids)) {
                 template->n_slots = outline->n_members;
                 template->credit = CREDIT_NEW;
         } else {
@@ -217,8 +221,8 @@ static void template_learn(struct template *template, const struct line *line, c
  * *ret_event is what it says.  "No" means nothing: the complete scanner decides. */
 static inline bool template_match(struct template *template, struct line line, struct event *ret_event)
 {
-        const char *starts[FIELD_TARGET + 1] = {NULL};
-        const char *ends[FIELD_TARGET + 1] = {NULL};
+        const char *starts[FIELD_ID + 1] = {NULL};
+        const char *ends[FIELD_ID + 1] = {NULL};
         int64_t numbers[FIELD_TS + 1];
         bool undo = false;
         const char *p = line.start;
@@ -275,9 +279,11 @@ static inline bool template_match(struct template *template, struct line line, s
                 .type = starts[FIELD_TYPE],
                 .actor = starts[FIELD_ACTOR],
                 .target = starts[FIELD_TARGET],
+                .id = starts[FIELD_ID],
                 .type_len = (uint32_t)(ends[FIELD_TYPE] - starts[FIELD_TYPE]),
                 .actor_len = (uint16_t)(ends[FIELD_ACTOR] - starts[FIELD_ACTOR]),
                 .target_len = (uint16_t)(ends[FIELD_TARGET] - starts[FIELD_TARGET]),
+                .id_len = (uint16_t)(ends[FIELD_ID] - starts[FIELD_ID]),
                 .kind = EVENT_INTERACTION,
                 .undo = undo,
                 .followers = numbers[FIELD_FOLLOWERS],
@@ -303,7 +309,7 @@ static __attribute__((noinline)) enum reject decode_unmatched(struct decoder *de
         const enum reject reason = decode_complete(decoder, slot, &line, &outline, ret_event);
         if (reason != REJECT_NONE || ret_event->kind != EVENT_INTERACTION)
                 outline.n_members = 0; /* no example to follow */
-        template_learn(template, &line, &outline);
+        template_learn(template, &line, &outline, decoder->reads_ids);
         return reason;
 }
 

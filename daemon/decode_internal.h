@@ -25,6 +25,7 @@ enum field {
         FIELD_TYPE,
         FIELD_ACTOR,
         FIELD_TARGET,
+        FIELD_ID, /* but this one's, which are reported last */
         FIELD_FOLLOWERS,
         FIELD_TS,
         FIELD_UNDO,
@@ -100,12 +101,14 @@ struct scratch {
         char type[POLICY_TYPE_MAX + 1];
         char actor[ACCOUNT_ID_MAX];
         char target[ACCOUNT_ID_MAX];
+        char id[ACCOUNT_ID_MAX];
 };
 
 struct decoder {
         struct template template;
         uint64_t *nesting; /* a bit a level: set for an object, clear for an array */
         unsigned n_slots;
+        bool reads_ids;
         struct scratch scratch[];
 };
 

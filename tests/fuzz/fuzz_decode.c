@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_decode.c - is there a message on which the decoder's two layers, or an independent judge, disagree?
  *
- * An input is a message: lines, each decoded from a copy of exactly its size, so that a byte read too far is
+ * With ids read and without them.  An input is a message: lines, each decoded from a copy of exactly its size, so that a byte read too far is
  * seen.  Every line comes twice, and the whole message twice: the fast path then works with what it learnt
  * from this very input.
  *
@@ -11,13 +11,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void decode(const uint8_t *data, size_t size, bool reads_ids)
 {
         struct decoder *decoder = decoder_new(2);
         const char *const end = (const char *)data + size;
 
         if (decoder == NULL)
                 abort();
+        if (reads_ids)
+                decoder_read_ids(decoder);
         for (int round = 0; round < 2; round++) {
                 const char *line = (const char *)data;
                 for (;;) {
@@ -36,5 +38,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 }
         }
         decoder_free(decoder);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        decode(data, size, false);
+        decode(data, size, true);
         return 0;
 }

@@ -7,8 +7,7 @@
 #ifndef DECODE_JUDGE_H
 #define DECODE_JUDGE_H
 
-#include "cloutd/decode.h"
-#include "cloutd/policy.h"
+#include "../../daemon/decode_internal.h" /* whether it reads ids */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,6 +20,7 @@ struct verdict {
         char type[POLICY_TYPE_MAX + 2];
         char actor[ACCOUNT_ID_MAX + 1];
         char target[ACCOUNT_ID_MAX + 1];
+        char id[ACCOUNT_ID_MAX + 1];
         struct event event; /* its strings lie above */
 };
 
@@ -78,11 +78,12 @@ static inline enum reject judge_number(json_t *value, enum reject bad, int64_t *
         return same && *ret_number >= 0 ? REJECT_NONE : bad;
 }
 
-static inline enum reject judge_object(json_t *root, struct verdict *verdict)
+static inline enum reject judge_object(json_t *root, bool reads_ids, struct verdict *verdict)
 {
         struct event *event = &verdict->event;
         json_t *type = json_object_get(root, "type");
         json_t *undo = json_object_get(root, "undo");
+        json_t *id = json_object_get(root, "id");
         enum reject reason;
 
         if (type == NULL || json_is_null(type))
@@ -117,10 +118,15 @@ static inline enum reject judge_object(json_t *root, struct verdict *verdict)
         if (reason == REJECT_NONE && undo != NULL && !json_is_boolean(undo) && !json_is_null(undo))
                 reason = REJECT_BAD_UNDO;
         event->undo = json_is_true(undo);
+        if (reason == REJECT_NONE && reads_ids && id != NULL && !json_is_null(id)) {
+                event->id = verdict->id;
+                reason = judge_id(id, REJECT_NONE, REJECT_BAD_ID, verdict->id, &event->id_len,
+                                  &verdict->abstains);
+        }
         return reason;
 }
 
-static inline void judge_line(const char *line, size_t len, struct verdict *ret_verdict)
+static inline void judge_line(const char *line, size_t len, bool reads_ids, struct verdict *ret_verdict)
 {
         json_error_t error;
 
@@ -147,7 +153,8 @@ static inline void judge_line(const char *line, size_t len, struct verdict *ret_
                         code == json_error_null_byte_in_key || strstr(error.text, "invalid Unicode") != NULL;
                 return;
         }
-        ret_verdict->reason = json_is_object(root) ? judge_object(root, ret_verdict) : REJECT_NOT_OBJECT;
+        ret_verdict->reason =
+                json_is_object(root) ? judge_object(root, reads_ids, ret_verdict) : REJECT_NOT_OBJECT;
         json_decref(root);
 }
 
@@ -158,7 +165,9 @@ static inline bool same_event(const struct event *a, const struct event *b)
                memcmp(a->type, b->type, a->type_len) == 0 && (a->actor == NULL) == (b->actor == NULL) &&
                a->actor_len == b->actor_len &&
                (a->actor == NULL || memcmp(a->actor, b->actor, a->actor_len) == 0) &&
-               a->target_len == b->target_len && memcmp(a->target, b->target, a->target_len) == 0;
+               a->target_len == b->target_len && memcmp(a->target, b->target, a->target_len) == 0 &&
+               (a->id == NULL) == (b->id == NULL) && a->id_len == b->id_len &&
+               (a->id == NULL || memcmp(a->id, b->id, a->id_len) == 0);
 }
 
 /* Decode a copy of @line of exactly its size by both layers (slots 0 and 1 of @decoder), and ask the judge.
@@ -177,7 +186,7 @@ static inline const char *disagreement(struct decoder *decoder, const char *line
                 memcpy(copy, line, len);
         const enum reject fast_reason = decode_event(decoder, 0, copy, len, &fast);
         const enum reject complete_reason = decode_event_complete(decoder, 1, copy, len, &complete);
-        judge_line(copy, len, &verdict);
+        judge_line(copy, len, decoder->reads_ids, &verdict);
         if (fast_reason != complete_reason || (fast_reason == REJECT_NONE && !same_event(&fast, &complete)))
                 who = "the two layers";
         else if (!verdict.abstains &&

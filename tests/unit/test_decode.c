@@ -466,6 +466,63 @@ Test(decode, a_string_may_end_or_hold_anything_at_any_place)
         decoder_free(decoder);
 }
 
+Test(decode, where_ids_are_read_an_id_is_a_field_like_the_others)
+{
+#define WITH_ID(id) "{" T A G ",\"id\":" id ",\"ts\":5}"
+        static const struct {
+                const char *why, *line, *want; /* NULL: none */
+                enum reject reason;
+        } rows[] = {
+                {"absent", "{" T A G "}", NULL, REJECT_NONE},
+                {"null is absent", WITH_ID("null"), NULL, REJECT_NONE},
+                {"a string", WITH_ID("\"01HZ\""), "01HZ", REJECT_NONE},
+                {"an integer is its text", WITH_ID("-12345678901234567890123"), "-12345678901234567890123",
+                 REJECT_NONE},
+                {"with escapes", WITH_ID("\"\\u0041\\n\\u00e9\""), NULL, REJECT_BAD_ID},
+                {"with good ones", WITH_ID("\"\\u0041\\u00e9\""), "A\xc3\xa9", REJECT_NONE},
+                {"the last one counts", "{\"id\":{}," T A G ",\"\\u0069d\":\"x\"}", "x", REJECT_NONE},
+                {"also by being null", "{\"id\":5," T A G ",\"id\":null}", NULL, REJECT_NONE},
+                {"an empty one", WITH_ID("\"\""), NULL, REJECT_BAD_ID},
+                {"a fraction", WITH_ID("1.5"), NULL, REJECT_BAD_ID},
+                {"true", WITH_ID("true"), NULL, REJECT_BAD_ID},
+                {"an object", WITH_ID("{\"id\":1}"), NULL, REJECT_BAD_ID},
+                {"a list", WITH_ID("[1]"), NULL, REJECT_BAD_ID},
+                {"DEL", WITH_ID("\"\x7f\""), NULL, REJECT_BAD_ID},
+                {"a lone surrogate", WITH_ID("\"\\ud800\""), NULL, REJECT_UTF8},
+                {"it is judged last", "{" T A G ",\"id\":{},\"undo\":1}", NULL, REJECT_BAD_UNDO},
+                {"a control event has none", "{\"type\":\"optout\"," G ",\"id\":{}}", NULL, REJECT_NONE},
+                {"a long key is another", "{" T A G ",\"ids\":{},\"i\":[]}", NULL, REJECT_NONE},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct decoder *decoder = new_decoder(2), *without = new_decoder(2);
+                const size_t len = strlen(rows[i].line);
+                struct event event = {0};
+
+                decoder_read_ids(decoder);
+                for (int again = 0; again < 3; again++) {
+                        cr_expect_str_eq(reject_text(decode_event(decoder, 0, rows[i].line, len, &event)),
+                                         reject_text(rows[i].reason), "%s", rows[i].why);
+                        if (rows[i].reason != REJECT_NONE)
+                                continue;
+                        cr_expect_eq(event.id == NULL, rows[i].want == NULL, "%s", rows[i].why);
+                        if (event.id != NULL && rows[i].want != NULL)
+                                cr_expect(event.id_len == strlen(rows[i].want) &&
+                                                  memcmp(event.id, rows[i].want, event.id_len) == 0,
+                                          "%s", rows[i].why);
+                }
+                const char *who = disagreement(decoder, rows[i].line, len);
+                cr_expect(who == NULL, "%s disagree on %s", who, rows[i].why);
+                if (rows[i].reason == REJECT_BAD_ID || strstr(rows[i].why, "surrogate") != NULL) {
+                        cr_expect_eq(decode_event(without, 0, rows[i].line, len, &event), REJECT_NONE,
+                                     "ignored where ids are not read: %s", rows[i].why);
+                        cr_expect(event.id == NULL, "%s", rows[i].why);
+                }
+                decoder_free(without);
+                decoder_free(decoder);
+        }
+}
+
 Test(decode, the_events_of_a_batch_stay_valid_together)
 {
         enum { BATCH = 8 };
@@ -590,6 +647,31 @@ Test(decode, one_line_teaches_the_fast_path_its_layout)
                 struct decoder *decoder = new_decoder(1);
                 decode_text(decoder, rows[i].first);
                 cr_expect_eq(text_takes_fast_path(decoder, rows[i].second), rows[i].want, "%s", rows[i].why);
+                decoder_free(decoder);
+        }
+}
+
+Test(decode, ids_take_the_fast_path)
+{
+        static const struct {
+                const char *first, *second, *id;
+        } rows[] = {
+                {"{\"id\":\"a\"," T A G "}", "{\"id\":\"01HZY0\"," T A G "}", "01HZY0"},
+                {"{\"id\":1," T A G "}", "{\"id\":-77," T A G "}", "-77"},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct decoder *decoder = new_decoder(1);
+                struct event event;
+
+                decoder_read_ids(decoder);
+                decode_text(decoder, rows[i].first);
+                cr_expect(text_takes_fast_path(decoder, rows[i].second));
+                cr_expect_eq(decode_event(decoder, 0, rows[i].second, strlen(rows[i].second), &event),
+                             REJECT_NONE);
+                cr_expect(event.id_len == strlen(rows[i].id) &&
+                          memcmp(event.id, rows[i].id, event.id_len) == 0);
+                cr_expect(!text_takes_fast_path(decoder, "{\"id\":\"\"," T A G "}"), "an empty one");
                 decoder_free(decoder);
         }
 }
@@ -729,17 +811,17 @@ static void add_value(char *line, unsigned kind, unsigned depth, uint64_t *value
 /* A line whose keys, spaces and kinds of values come from @layout, and whose values come from @values. */
 static size_t random_line(char *line, uint64_t layout, uint64_t *values)
 {
-        static const char *const ours[] = {"type", "actor", "target", "actor_followers", "ts", "undo"};
+        static const char *const ours[] = {"type", "actor", "target", "id", "actor_followers", "ts", "undo"};
         static const char *const others[] = {
                 "id",       "network",
                 "typ",      "actor_follower",
                 "t\\u0073", "\\u0074ype",
                 "\xc3\xa9", "a_rather_long_key_that_nobody_has_any_use_for_in_the_end",
                 ""};
-        unsigned order[10];
+        unsigned order[12];
         const bool spaced = below(&layout, 3) == 0;
         const unsigned oddity = below(&layout, 3) == 0 ? 30 : 0;
-        const unsigned n = 6 + below(&layout, 5);
+        const unsigned n = 7 + below(&layout, 5);
 
         for (unsigned i = 0; i < n; i++)
                 order[i] = i;
@@ -758,15 +840,15 @@ static size_t random_line(char *line, uint64_t layout, uint64_t *values)
                 unsigned kind = below(&layout, 8);
                 if (which > 2 && below(&layout, 8) == 0)
                         continue;
-                if (which < 6 && below(&layout, 30) != 0)
-                        kind = which < 3
+                if (which < 7 && below(&layout, 30) != 0)
+                        kind = which < 4
                                        ? (which > 0 && below(&layout, 6) == 0 ? 5 : 7)
-                                       : (which == 5 ? below(&layout, 2) : (below(&layout, 4) == 0 ? 6 : 5));
+                                       : (which == 6 ? below(&layout, 2) : (below(&layout, 4) == 0 ? 6 : 5));
                 add(line, comma);
                 comma = ",";
                 add_space(line, &layout, spaced);
                 add(line, "\"");
-                add(line, which < 6 ? ours[which] : others[below(&layout, sizeof others / sizeof *others)]);
+                add(line, which < 7 ? ours[which] : others[below(&layout, sizeof others / sizeof *others)]);
                 add(line, "\"");
                 add_space(line, &layout, spaced);
                 add(line, ":");
@@ -818,6 +900,9 @@ Test(decode, layers_and_judge_agree_on_random_feeds)
                 struct decoder *decoder = new_decoder(2);
                 const uint64_t layout = next_random(&random);
 
+                if (feed % 2 == 1)
+                        decoder_read_ids(decoder);
+
                 for (int i = 0; i < 60; i++) {
                         static char text[1 << 20];
                         static struct verdict verdict;
@@ -828,7 +913,7 @@ Test(decode, layers_and_judge_agree_on_random_feeds)
                                 len = mutate(text, len, &random);
                         n_lines++;
                         n_fast += takes_fast_path(decoder, text, len);
-                        judge_line(text, len, &verdict);
+                        judge_line(text, len, decoder->reads_ids, &verdict);
                         n_abstained += verdict.abstains;
                         n_good += verdict.reason == REJECT_NONE;
                         const char *who = disagreement(decoder, text, len);
