@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_lane.c - what do an event and an account cost the daemon's own thread, from a message in memory to Redis?
  *
- *      bench_lane [--accounts N] [--events N] [--rounds N] [--windows YAML] [--record FILE]
+ *      bench_lane [--accounts N] [--events N] [--rounds N] [--windows YAML] [--policy FILE] [--record FILE]
  *      bench_lane --days N [--accounts N]
  *
  * A real lane on one partition and a redis-server of its own, without librdkafka and threads.  A round hands EVENTS events
@@ -49,10 +49,11 @@ static const int points[] = {10, 10, 1, 0};
 static struct {
         uint32_t n_accounts;
         size_t n_events, n_rounds, n_days;
-        const char *windows, *record;
+        const char *windows, *policy, *record;
 } options = {.n_accounts = 100000,
              .n_events = 1000000,
              .n_rounds = 10,
+             .policy = PROJECT_SOURCE_DIR "/conf/policies/kred.yaml",
              .windows = "[{length: 24h, bucket: 1h}, {length: 30d, bucket: 1d}, {length: 90d, bucket: 1d}]"};
 
 static struct {
@@ -176,9 +177,9 @@ static void load_conf(void)
         CHECK(file != NULL);
         (void)fprintf(file,
                       "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\nredis: {address: 'unix:%s'}\n"
-                      "policy: '" PROJECT_SOURCE_DIR "/conf/policies/kred.yaml'\nwindows: %s\nheadline: all\n"
+                      "policy: '%s'\nwindows: %s\nheadline: all\n"
                       "boards: {size: 0}\nflush_interval: 1ms\nlanes: 1\nhttp: ''\nmemory_limit: 1024GiB\n",
-                      b.socket, options.windows);
+                      b.socket, options.policy, options.windows);
         CHECK(fclose(file) == 0);
         must(conf_load(path, &b.conf, &why), &why);
         must(policy_load(b.conf->policy_path, b.conf, &b.policy, &why), &why);
@@ -427,13 +428,11 @@ static size_t number_of(const char *text)
 
 int main(int argc, char **argv)
 {
-        static const struct option long_options[] = {{"accounts", required_argument, NULL, 'a'},
-                                                     {"events", required_argument, NULL, 'e'},
-                                                     {"rounds", required_argument, NULL, 'r'},
-                                                     {"days", required_argument, NULL, 'd'},
-                                                     {"windows", required_argument, NULL, 'w'},
-                                                     {"record", required_argument, NULL, 'R'},
-                                                     {0}};
+        static const struct option long_options[] = {
+                {"accounts", required_argument, NULL, 'a'}, {"events", required_argument, NULL, 'e'},
+                {"rounds", required_argument, NULL, 'r'},   {"days", required_argument, NULL, 'd'},
+                {"windows", required_argument, NULL, 'w'},  {"policy", required_argument, NULL, 'p'},
+                {"record", required_argument, NULL, 'R'},   {0}};
         int option;
 
         while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
@@ -443,6 +442,7 @@ int main(int argc, char **argv)
                 case 'r': options.n_rounds = number_of(optarg); break;
                 case 'd': options.n_days = number_of(optarg); break;
                 case 'w': options.windows = optarg; break;
+                case 'p': options.policy = optarg; break;
                 case 'R': options.record = optarg; break;
                 default: return 64;
                 }

@@ -382,8 +382,10 @@ static void apply(struct partition *p, uint32_t number, const struct parked_even
 
         switch ((enum act)event->act) {
         case ACT_COUNT:
-                if (record->flags & RECORD_LEFT) {
-                        lane_count(p->lane->telemetry, LANE_OPTED_OUT, 1);
+        case ACT_DUPLICATE:
+                if (record->flags & RECORD_LEFT || event->act == ACT_DUPLICATE) {
+                        lane_count(p->lane->telemetry,
+                                   record->flags & RECORD_LEFT ? LANE_OPTED_OUT : LANE_DUPLICATE, 1);
                         return;
                 }
                 count(p, number, event);
@@ -436,7 +438,7 @@ void account_event(struct partition *p, uint32_t number, const struct parked_eve
          * message. */
         if (RULE(POSITION) && record_load(&record->pos) > (uint64_t)event->offset &&
             !(RULE(LINES_TOGETHER) && record->flags & RECORD_IN_BATCH)) {
-                if (event->act == ACT_COUNT)
+                if (event->act <= ACT_DUPLICATE)
                         lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
                 return;
         }

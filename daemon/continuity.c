@@ -49,6 +49,7 @@ void continuity_batch_read(struct partition *p)
         p->fp_next = (struct fingerprint){true, record->offset, record->time_ms, check_of(record)};
         p->last_record = NULL;
         p->log_seen = true;
+        continuity_read_on(p);
 }
 
 void fingerprint_print(const struct fingerprint *fp, char ret_text[FINGERPRINT_SIZE])
@@ -89,13 +90,16 @@ static void tell_missing(struct partition *p)
 /* Reading has begun where it was asked to, or nothing is asked for any more. */
 static void start_settled(struct partition *p)
 {
-        p->verifying = p->start_awaited = p->start_asked_again = false;
+        p->start_awaited = p->start_asked_again = false;
         p->start_passed = 0;
 }
 
 void continuity_forget(struct partition *p)
 {
         start_settled(p);
+        p->verifying = p->looks_back = false;
+        if (RULE(IDS_FORGOTTEN))
+                p->ids_to = -1;
         p->doubt = DOUBT_NONE;
         p->range_known = false;
         p->resume = RESUME_NONE;
@@ -141,7 +145,57 @@ void continuity_adopt(struct partition *p, const struct reply *own)
 
 int64_t continuity_read_from(const struct partition *p)
 {
-        return p->verifying ? p->expected.offset : p->next;
+        const int64_t from = p->verifying ? p->expected.offset : p->next;
+
+        return p->looks_back && p->ids_to < from ? p->ids_to : from;
+}
+
+/* ---- ids ---- */
+
+/* The first record before `next` whose ids matter.  What was before the first claim was never counted. */
+static int64_t ids_from(const struct partition *p)
+{
+        const int64_t from = p->next - p->lane->settings->policy->duplicates.within;
+
+        return from > p->first ? from : p->first;
+}
+
+int64_t continuity_ids_missing(const struct partition *p)
+{
+        const int64_t from = p->ids != NULL ? ids_from(p) : 0;
+
+        return p->ids != NULL && p->ids_lost_to > from ? p->ids_lost_to - from : 0;
+}
+
+/* Before reading begins: does it begin with records that are looked at for their ids alone?  Those that are known are of the
+ * records before `next` as long as that only moved over what was read. */
+static void look_back_from(struct partition *p)
+{
+        int64_t from;
+
+        if (p->ids == NULL || (!p->looks_back && p->ids_to == p->next))
+                return;
+        if (!RULE(IDS_FORGOTTEN) && p->ids_to >= 0) {
+                p->ids_to = p->next;
+                return;
+        }
+        from = RULE(IDS_READ_BEFORE) ? ids_from(p) : p->next;
+        if (from < p->log_begin && p->ids_lost_to != p->log_begin)
+                log_event(LOG_IDS_LOST, "topic", "%s", p->lane->shared->conf->kafka_topic, "partition", "%d",
+                          p->id, "from", "%" PRId64, from, "log_begin", "%" PRId64, p->log_begin, "next",
+                          "%" PRId64, p->next, NULL);
+        p->ids_lost_to = from < p->log_begin ? p->log_begin : 0;
+        if (from < p->log_begin)
+                from = p->log_begin;
+        ids_clear(p->ids);
+        p->ids_to = from;
+        p->looks_back = from < p->next;
+}
+
+void continuity_read_on(struct partition *p)
+{
+        p->looks_back = false;
+        p->ids_to = p->next;
 }
 
 /* ---- verifying ---- */
@@ -182,6 +236,7 @@ bool continuity_verified(struct partition *p, const struct log_record *record)
                 return false;
         }
         start_settled(p);
+        p->verifying = false;
         if (record->offset < p->next)
                 return true;
         p->seek_wanted = true; /* an account is being rebuilt, and all is read again from further back */
@@ -193,7 +248,7 @@ bool continuity_verified(struct partition *p, const struct log_record *record)
  * the old comes even then rises, so the first that is not above those passed over is from where we asked. */
 bool continuity_begins(struct partition *p, int64_t offset)
 {
-        if (offset > p->next && (!p->start_asked_again || offset > p->start_passed)) {
+        if (offset > continuity_read_from(p) && (!p->start_asked_again || offset > p->start_passed)) {
                 p->start_passed = offset;
                 if (p->doubt == DOUBT_NONE) {
                         p->doubt = DOUBT_RANGE;
@@ -279,6 +334,7 @@ static void doubt_step(struct partition *p)
                 if (p->verifying && p->expected.offset < begin)
                         p->verifying = false; /* retention took it, but nothing that is needed */
                 p->seek_wanted = p->range_known = true;
+                p->log_begin = begin;
         }
 }
 
@@ -297,6 +353,7 @@ static void read_step(struct partition *p)
                 if (!p->range_known)
                         return;
         }
+        look_back_from(p);
         if (!p->claim_answered)
                 tell_where_to_read(p, p->at_commit ? AT_KAFKAS_COMMIT : continuity_read_from(p));
         else if (!env->seek(env->ctx, p->id, continuity_read_from(p)))

@@ -9,7 +9,8 @@
 #include <string.h>
 
 struct change {
-        const char *what; /* "points", "rule", "type", "tier", "window", "headline", "name", "order" */
+        const char
+                *what; /* "points", "rule", "type", "tier", "window", "headline", "once", "name", "order" */
         const char *rule; /* of which; NULL: none */
         int64_t over;     /* the tier's bound; -1: the first tier */
         bool has_tier;
@@ -198,6 +199,27 @@ static void compare_order(struct teller *teller, const struct policy *from, cons
         }
 }
 
+static const char *duplicates_text(char ret_text[CTL_NAME_SIZE], const struct policy *policy)
+{
+        char number[CTL_NUMBER_SIZE];
+
+        if (policy->duplicates.same == POLICY_SAME_NOTHING)
+                return NULL;
+        (void)snprintf(ret_text, CTL_NAME_SIZE, "same %s within %s records",
+                       policy_same_text(policy->duplicates.same),
+                       ctl_number(number, policy->duplicates.within));
+        return ret_text;
+}
+
+static void compare_duplicates(struct teller *teller, const struct policy *from, const struct policy *to)
+{
+        char texts[2][CTL_NAME_SIZE];
+        const char *was = duplicates_text(texts[0], from), *is = duplicates_text(texts[1], to);
+
+        if ((was == NULL) != (is == NULL) || (was != NULL && strcmp(was, is) != 0))
+                tell(teller, &(struct change){.what = "once", .from = was, .to = is});
+}
+
 /* Every difference; returns whether both count the same. */
 static bool compare(struct teller *teller, const struct policy *from, const struct policy *to)
 {
@@ -205,6 +227,7 @@ static bool compare(struct teller *teller, const struct policy *from, const stru
 
         compare_texts(teller, "name", from->name, to->name);
         compare_texts(teller, "headline", headline(from), headline(to));
+        compare_duplicates(teller, from, to);
         for (size_t w = 0; w < from->n_windows; w++)
                 if (window_long(to, &from->windows[w]) == NULL)
                         tell(teller, &(struct change){.what = "window", .from = from->windows[w].name});

@@ -355,6 +355,10 @@ void ctl_statement_text(FILE *out, const struct ctl_statement *s, bool utf8)
                               "          the current version is %s; the account has yet to be scored again\n",
                               text);
         }
+        if (s->policy->duplicates.same != POLICY_SAME_NOTHING) {
+                (void)fputs("          ", out);
+                ctl_put_once(out, s->policy);
+        }
         put_position(out, s);
         (void)fprintf(out, "at        %s\n", ctl_time(time_text, s->at));
         if (change_at != 0) {

@@ -79,6 +79,10 @@ void ctl_policy_text(FILE *out, const struct policy *policy)
                               w < policy->n_windows ? duration(number, policy->windows[w].bucket_ms) : "-",
                               w == (size_t)policy->headline ? "  the score" : "");
         }
+        if (policy->duplicates.same != POLICY_SAME_NOTHING) {
+                (void)fputc('\n', out);
+                ctl_put_once(out, policy);
+        }
 }
 
 struct conf ctl_policy_conf(const struct conf *conf, const struct policy *policy)

@@ -337,3 +337,13 @@ const char *ctl_tier(char ret_text[CTL_TIER_SIZE], const struct policy *policy, 
                 (void)snprintf(ret_text, CTL_TIER_SIZE, "any followers");
         return ret_text;
 }
+
+void ctl_put_once(FILE *out, const struct policy *policy)
+{
+        char number[CTL_NUMBER_SIZE];
+
+        (void)fprintf(out, "of %ss with the same id, actor and target%s one counts within %s records\n",
+                      policy_same_text(policy->duplicates.same),
+                      policy->duplicates.same == POLICY_SAME_EVENT ? " of one type" : "",
+                      ctl_number(number, policy->duplicates.within));
+}

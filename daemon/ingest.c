@@ -72,7 +72,7 @@ static void count_batch(struct batch *batch)
                         table_find_likely(p->table, e->likely, e->hash, e->event.target, e->event.target_len);
                 if (__builtin_expect(e->act.offset < p->repair_until, false) &&
                     (number == 0 || !(account_of(p, number)->flags & RECORD_REPAIR))) {
-                        if (e->act.act == ACT_COUNT)
+                        if (e->act.act <= ACT_DUPLICATE)
                                 lane_count(p->lane->telemetry, LANE_REPLAYED, 1);
                         continue;
                 }
@@ -102,12 +102,51 @@ static enum reject judge_time(const struct scoring *scoring, const struct event 
         return REJECT_NONE;
 }
 
+/* What an interaction comes to, if it needs no account: one of the results; else LANE_COUNTER_COUNT, when it happened
+ * and its rule. */
+static inline enum lane_counter judge_interaction(const struct lane *lane, const struct event *event,
+                                                  wall_ms_t record_ms, enum reject *reason, wall_ms_t *ret_ts,
+                                                  int *ret_rule)
+{
+        *reason = judge_time(lane->scoring, event, record_ms, ret_ts);
+        if (*reason != REJECT_NONE)
+                return LANE_REJECTED;
+        *ret_rule = policy_rule_of(lane->settings->policy, event->type, event->type_len);
+        if (*ret_rule < 0)
+                return LANE_UNSCORED;
+        if (event->actor_len == event->target_len &&
+            memcmp(event->actor, event->target, event->target_len) == 0)
+                return LANE_SELF;
+        return LANE_COUNTER_COUNT;
+}
+
+/* Whether the same was in the last records of the partition; from now on it is. */
+static __attribute__((noinline)) bool is_duplicate(struct partition *p, const struct event *event,
+                                                   int64_t offset)
+{
+        char act[4 + 3 * ACCOUNT_ID_MAX + POLICY_TYPE_MAX], *end = act;
+
+        if (event->id == NULL)
+                return false;
+        *end++ = (char)event->undo;
+        *end++ = (char)event->id_len;
+        *end++ = (char)event->actor_len;
+        *end++ = (char)event->target_len;
+        end = mempcpy(end, event->id, event->id_len);
+        end = mempcpy(end, event->actor, event->actor_len);
+        end = mempcpy(end, event->target, event->target_len);
+        if (p->lane->settings->policy->duplicates.same == POLICY_SAME_EVENT)
+                end = mempcpy(end, event->type, event->type_len); /* it is in a rule: not too long */
+        return ids_seen(p->ids, XXH3_128bits(act, (size_t)(end - act)), offset);
+}
+
 /* What the line comes to, if it needs no account: one of the results; else LANE_COUNTER_COUNT and e->act. */
-static enum lane_counter judge(struct lane *lane, const struct log_record *record, struct batch_event *e,
+static enum lane_counter judge(struct partition *p, const struct log_record *record, struct batch_event *e,
                                enum reject *reason)
 {
+        struct lane *lane = p->lane;
         const struct event *event = &e->event;
-        const struct policy *policy = lane->settings->policy;
+        enum lane_counter result;
         wall_ms_t ts;
         int rule;
 
@@ -119,17 +158,13 @@ static enum lane_counter judge(struct lane *lane, const struct log_record *recor
                 lane_count(lane->telemetry, LANE_CONTROL, 1);
                 return LANE_COUNTER_COUNT;
         }
-        *reason = judge_time(lane->scoring, event, record->time_ms, &ts);
-        if (*reason != REJECT_NONE)
-                return LANE_REJECTED;
-        rule = policy_rule_of(policy, event->type, event->type_len);
-        if (rule < 0)
-                return LANE_UNSCORED;
-        if (event->actor_len == event->target_len &&
-            memcmp(event->actor, event->target, event->target_len) == 0)
-                return LANE_SELF;
+        result = judge_interaction(lane, event, record->time_ms, reason, &ts, &rule);
+        if (result != LANE_COUNTER_COUNT)
+                return result;
         e->act.act = ACT_COUNT;
-        e->act.cell = (uint8_t)policy_cell_of(policy, rule, event->followers);
+        if (__builtin_expect(p->ids != NULL, false) && is_duplicate(p, event, record->offset))
+                e->act.act = ACT_DUPLICATE;
+        e->act.cell = (uint8_t)policy_cell_of(lane->settings->policy, rule, event->followers);
         e->act.delta = event->undo ? -1 : 1;
         e->act.ts_ms = ts;
         if (lane->scoring->longest_ms > 0 && record->time_ms >= 0 &&
@@ -153,23 +188,63 @@ static void reject(struct partition *p, const struct log_record *record, const c
         lane->env->reject(lane->env->ctx, record, p->letters_slot, line, len, line_number, reason);
 }
 
+/* The line behind the one that ends at @line_end (NULL: the first), or NULL; blank ones too. */
+static const char *next_line(const struct log_record *record, const char *line_end, size_t *ret_len)
+{
+        const char *const end = record->value + record->value_len;
+        const char *const line = line_end == NULL ? record->value : line_end + 1;
+        const char *newline;
+
+        if (record->value_len == 0 || line >= end)
+                return NULL;
+        newline = memchr(line, '\n', (size_t)(end - line));
+        *ret_len = (size_t)((newline != NULL ? newline : end) - line);
+        return line;
+}
+
 /* Without a salt nobody can leave or come back: the partition must stop before such a message, whole.  So a
  * message of several lines is looked through before its first line is counted. */
 static bool needs_salt(struct lane *lane, const struct log_record *record)
 {
-        const char *line = record->value, *const end = line + record->value_len;
+        const char *line = NULL;
+        size_t len;
 
-        while (line < end) {
-                const char *newline = memchr(line, '\n', (size_t)(end - line));
-                const size_t len = (size_t)((newline != NULL ? newline : end) - line);
+        while ((line = next_line(record, line, &len)) != NULL) {
                 struct event event;
 
                 if (decode_event(lane->decoder, BATCH_EVENTS, line, len, &event) == REJECT_NONE &&
                     event.kind != EVENT_INTERACTION)
                         return true;
-                line += len + 1;
+                line += len;
         }
         return false;
+}
+
+/* Of a record that was counted before, remember what was in it.  False: it is not from where reading was to begin. */
+static bool look_back(struct partition *p, const struct log_record *record)
+{
+        struct lane *lane = p->lane;
+        const char *line = NULL;
+        size_t len;
+
+        if (record->offset < p->ids_to)
+                return true; /* it was */
+        if (p->start_awaited && !continuity_begins(p, record->offset))
+                return false;
+        while ((line = next_line(record, line, &len)) != NULL) {
+                struct event event;
+                enum reject reason = decode_event(lane->decoder, BATCH_EVENTS, line, len, &event);
+                wall_ms_t ts;
+                int rule;
+
+                if (reason == REJECT_NONE && event.kind == EVENT_INTERACTION &&
+                    judge_interaction(lane, &event, record->time_ms, &reason, &ts, &rule) ==
+                            LANE_COUNTER_COUNT)
+                        (void)is_duplicate(p, &event, record->offset);
+                line += len;
+        }
+        p->ids_to = record->offset + 1;
+        return true;
 }
 
 static void hold_for_salt(struct batch *batch, struct partition *p, const struct log_record *record)
@@ -197,7 +272,7 @@ static bool add_line(struct batch *batch, struct partition *p, const struct log_
                 hold_for_salt(batch, p, record);
                 return false;
         }
-        result = judge(lane, record, e, &reason);
+        result = judge(p, record, e, &reason);
         if (result != LANE_COUNTER_COUNT) {
                 lane_count(lane->telemetry, result, 1);
                 if (result == LANE_REJECTED)
@@ -271,6 +346,9 @@ void lane_records(struct lane *lane, const struct log_record *records, size_t n,
                 struct partition *p = lane_partition(lane, record->partition);
 
                 if (p == NULL || !partition_counts(p))
+                        continue;
+                if (__builtin_expect(p->looks_back, false) && record->offset < p->next &&
+                    !look_back(p, record))
                         continue;
                 if (__builtin_expect(p->verifying, false) && !continuity_verified(p, record))
                         continue;

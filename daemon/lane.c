@@ -61,6 +61,8 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
         policy_made_ready(lane);
         lane->slabs = slabs_new();
         lane->decoder = decoder_new(BATCH_EVENTS + 1);
+        if (lane->decoder != NULL && lane->settings->policy->duplicates.same != POLICY_SAME_NOTHING)
+                decoder_read_ids(lane->decoder);
         lane->batch = batch_new(lane);
         lane->by_id = calloc(shared->telemetry->n_partitions + 1, sizeof(struct partition *));
         lane->link = env->link_new(env->ctx);
@@ -286,6 +288,8 @@ void lane_end_of_log(struct lane *lane, int32_t partition, int64_t offset)
                 p->next = offset; /* over control records */
                 partition_waits(p);
         }
+        if (offset >= p->next)
+                continuity_read_on(p);
         repair_read(p);
         p->at_end = offset == p->next;
 }
@@ -480,7 +484,7 @@ static void stop_step(struct lane *lane)
 
 int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
 {
-        size_t accounts = 0;
+        size_t accounts = 0, ids = 0;
 
         lane_set_time(lane, wall_ms, now_us);
         store_step(lane);
@@ -489,6 +493,7 @@ int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
         for (struct partition *p = lane->partitions; p != NULL; p = p->sibling) {
                 partition_step(p);
                 accounts += table_count(p->table);
+                ids += ids_bytes(p->ids);
         }
         board_step(lane);
         sweep_step(lane->sweeper);
@@ -500,6 +505,7 @@ int64_t lane_step(struct lane *lane, wall_ms_t wall_ms, mono_us_t now_us)
         /* relaxed: each figure stands for itself */
         atomic_store_explicit(&lane->telemetry->accounts_resident, (int64_t)accounts, memory_order_relaxed);
         atomic_store_explicit(&lane->telemetry->memory_bytes, bytes_used(lane), memory_order_relaxed);
+        atomic_store_explicit(&lane->telemetry->ids_bytes, (int64_t)ids, memory_order_relaxed);
         atomic_store_explicit(&lane->telemetry->heartbeat_us, now_us, memory_order_relaxed);
         return next_call_us(lane);
 }

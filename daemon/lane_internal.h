@@ -4,6 +4,7 @@
  *   lane.c       the step, orders, memory          ingest.c     records to events to accounts
  *   partition.c  claim, cut, revoke: a partition   account.c    count, park, load: an account
  *   partition_phase.c  its legal moves            continuity.c  is the log still the one that was counted
+ *   ids.c        acts that the last records held already
  *   store.c      the guarded pipeline              encode.c     an account on its way to Redis
  *   verdict.c    what its replies say              gather.c     one command for many accounts
  *   due.c        accounts whose score changes by the clock
@@ -21,6 +22,7 @@
 #include "cloutd/salt.h"
 #include "cloutd/stop.h"
 #include "cloutd/table.h"
+#include "ids.h"
 #include "redis_link.h"
 #include "resp.h"
 #include "rules.h"
@@ -43,7 +45,7 @@
 #define BATCH_EVENTS   64
 
 /* An event as the counting pass needs it. */
-enum act { ACT_COUNT, ACT_OPTOUT, ACT_OPTIN };
+enum act { ACT_COUNT, ACT_DUPLICATE, ACT_OPTOUT, ACT_OPTIN }; /* the first two: interactions */
 struct parked_event {
         int64_t offset;
         wall_ms_t ts_ms; /* -1: late, totals only */
@@ -178,11 +180,16 @@ struct partition {
         struct fingerprint fp_next, fp_cut, fp_done; /* the last record below next, the open cut, done */
         struct fingerprint expected; /* verifying: this must come before anything is counted */
         bool verifying;
+        struct ids *ids;       /* acts of the records before `next`; NULL: ids are not looked at */
+        int64_t ids_to;        /* of all below that are to be known; -1: of none */
+        bool looks_back;       /* it is read for its ids, from before `next` */
+        int64_t ids_lost_to;   /* the log did not have all of them, but only from here on; 0: it had */
         unsigned verify_tries; /* a later record came first so often */
         bool start_awaited;    /* it was said where to read, and nothing has come from there yet */
         bool start_asked_again;
         int64_t start_passed; /* the last offset that was not believed to be the start; 0: none */
         bool log_seen;        /* since the claim, something was read that fits */
+        int64_t log_begin;    /* with range_known: the first offset that it has */
         enum doubt {
                 DOUBT_NONE,
                 DOUBT_RANGE,   /* whether there is such an offset */
@@ -516,11 +523,14 @@ bool reply_is_wrongtype(const struct reply *reply);
 
 /* continuity.c */
 void continuity_batch_read(struct partition *p); /* a batch was counted: its records are about to go */
+void continuity_read_on(struct partition *p);    /* `next` has moved over what was read */
 void continuity_forget(struct partition *p);
 void continuity_adopt(struct partition *p, const struct reply *own); /* what a claim read */
 void continuity_doubt(struct partition *p);                          /* see that the log is the same still */
 void continuity_given_back(struct partition *p);
 int64_t continuity_read_from(const struct partition *p);
+int64_t continuity_ids_missing(
+        const struct partition *p); /* records whose ids should be known, and are not */
 /* While verifying: whether @record may be counted (if it is not below next). */
 bool continuity_verified(struct partition *p, const struct log_record *record);
 /* While start_awaited: whether reading begins with this offset. */

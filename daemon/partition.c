@@ -99,6 +99,7 @@ struct partition *partition_free(struct partition *p)
         free(p->optout_key);
         free(p->due_prefix);
         free(p->gaps);
+        (void)ids_free(p->ids);
         free(p);
         return NULL;
 }
@@ -113,6 +114,7 @@ static void publish(const struct partition *p)
                                       : continuity_read_from(p),
                               memory_order_relaxed);
         atomic_store_explicit(&p->telemetry->low, p->low, memory_order_relaxed);
+        atomic_store_explicit(&p->telemetry->ids_missing, continuity_ids_missing(p), memory_order_relaxed);
         atomic_store_explicit(&p->telemetry->last_record_ms, p->now_next == 0 ? -1 : p->now_next,
                               memory_order_relaxed);
 }
@@ -157,6 +159,9 @@ void partition_forget(struct partition *p)
         store_drop_partition(p->lane, p);
         free_accounts(p);
         clear_lists(p);
+        p->ids = ids_free(p->ids);
+        p->ids_to = -1;
+        p->ids_lost_to = 0;
         p->table = table_new(p->lane->slabs, p->lane->scoring->n_cells, account_long_id, p);
         CHECK(p->table != NULL);
         p->blocks = blocks_new(p->lane->slabs, p->table);
@@ -412,6 +417,17 @@ bool partition_saved(const struct partition *p)
 
 /* ---- ownership ---- */
 
+/* Nobody's before the claim, and given up with the partition: a daemon has memory for those that it counts. */
+static void make_ids(struct partition *p)
+{
+        const struct policy *policy = p->lane->settings->policy;
+
+        if (p->ids != NULL || policy->duplicates.same == POLICY_SAME_NOTHING)
+                return;
+        p->ids = ids_new(policy->duplicates.within);
+        CHECK(p->ids != NULL);
+}
+
 static void adopt_own(struct partition *p, const struct reply *own)
 {
         const bool marked = p->phase == PARTITION_CLAIMING && p->gen_marked > 0;
@@ -437,6 +453,7 @@ static void adopt_own(struct partition *p, const struct reply *own)
         p->rate_since_us = p->lane->now_us;
         p->rate_offset = p->next;
         continuity_adopt(p, own);
+        make_ids(p);
         publish(p);
 }
 

@@ -25,6 +25,10 @@ enum {
         RULE_TIERS,
         TIER_FOLLOWERS_OVER,
         TIER_POINTS,
+        FAIR,
+        FAIR_DUPLICATES,
+        DUPLICATES_SAME,
+        DUPLICATES_WITHIN,
         N_FILE_NAMES,
         VERSION = N_FILE_NAMES,
         CELLS, /* follow from the rules */
@@ -43,6 +47,10 @@ static const char *const names[N_NAMES] = {
         [RULE_TIERS] = "rules.tiers",
         [TIER_FOLLOWERS_OVER] = "rules.tiers.followers_over",
         [TIER_POINTS] = "rules.tiers.points",
+        [FAIR] = "fair",
+        [FAIR_DUPLICATES] = "fair.duplicates",
+        [DUPLICATES_SAME] = "fair.duplicates.same",
+        [DUPLICATES_WITHIN] = "fair.duplicates.within",
         [VERSION] = "version",
         [CELLS] = "cells",
         [WINDOWS] = "windows",
@@ -51,6 +59,16 @@ static const char *const names[N_NAMES] = {
         [WINDOW_BUCKET] = "windows.bucket_ms",
         [HEADLINE] = "headline",
 };
+
+static const char *const same_texts[POLICY_SAME_COUNT] = {
+        [POLICY_SAME_EVENT] = "event",
+        [POLICY_SAME_ACT] = "act",
+};
+
+const char *policy_same_text(enum policy_same same)
+{
+        return same_texts[same];
+}
 
 /* Type name -> rule: open addressing, at most a quarter full, so that nearly every look-up ends at its first
  * slot, with one comparison for a scored type and mostly none for an unscored one.  The hash looks at the
@@ -224,6 +242,11 @@ bool policy_rule_has(const struct policy_rule *rule, const char *type)
         return false;
 }
 
+static bool same_duplicates(const struct policy *a, const struct policy *b)
+{
+        return a->duplicates.same == b->duplicates.same && a->duplicates.within == b->duplicates.within;
+}
+
 /* In any order; no rule has a type twice. */
 static bool same_types(const struct policy_rule *a, const struct policy_rule *b)
 {
@@ -283,6 +306,60 @@ static enum cloutd_err read_rule(struct reader *reader, const yaml_node_t *node)
                                 (uint16_t)(rule - policy->rules), (uint16_t)i);
         if (err == CLOUTD_OK)
                 rule->n_tiers = (uint8_t)n_tiers;
+        return err;
+}
+
+static enum cloutd_err read_same(const struct reader *reader, const yaml_node_t *node,
+                                 enum policy_same *ret_same)
+{
+        char shown[YAML_DOC_SHOW], *text = NULL;
+        int same = POLICY_SAME_COUNT;
+        enum cloutd_err err =
+                yaml_doc_string(&reader->doc, node, names[DUPLICATES_SAME], 0, NAME_MAX_LEN, &text);
+
+        while (err == CLOUTD_OK && --same > POLICY_SAME_NOTHING && strcmp(same_texts[same], text) != 0)
+                ;
+        if (err == CLOUTD_OK && same == POLICY_SAME_NOTHING)
+                err = yaml_doc_fail(
+                        &reader->doc, node, names[DUPLICATES_SAME],
+                        "'%s' is neither 'event' (same id, actor, target and type) nor 'act' (whatever "
+                        "the type)",
+                        yaml_doc_show(shown, text, strlen(text)));
+        free(text);
+        if (err == CLOUTD_OK)
+                *ret_same = (enum policy_same)same;
+        return err;
+}
+
+static enum cloutd_err read_duplicates(struct reader *reader, const yaml_node_t *node)
+{
+        static const int required[] = {DUPLICATES_SAME, DUPLICATES_WITHIN};
+        struct policy_duplicates *duplicates = &reader->policy->duplicates;
+        const yaml_node_t *values[N_NAMES];
+        int64_t within = 0;
+        enum cloutd_err err = read_mapping(reader, node, names[FAIR_DUPLICATES], required, 2, values);
+
+        if (err == CLOUTD_OK)
+                err = read_same(reader, values[DUPLICATES_SAME], &duplicates->same);
+        if (err == CLOUTD_OK)
+                err = yaml_doc_integer(&reader->doc, values[DUPLICATES_WITHIN], names[DUPLICATES_WITHIN], 1,
+                                       POLICY_WITHIN_MAX, &within);
+        duplicates->within = (uint32_t)within;
+        return err;
+}
+
+static enum cloutd_err read_fair(struct reader *reader, const yaml_node_t *node)
+{
+        const yaml_node_t *values[N_NAMES] = {NULL};
+        const struct policy *policy = reader->policy, *running = reader->running;
+        enum cloutd_err err = CLOUTD_OK;
+
+        if (node != NULL)
+                err = read_mapping(reader, node, names[FAIR], NULL, 0, values);
+        if (err == CLOUTD_OK && values[FAIR_DUPLICATES] != NULL)
+                err = read_duplicates(reader, values[FAIR_DUPLICATES]);
+        if (err == CLOUTD_OK && running != NULL && !same_duplicates(policy, running))
+                err = fail_other_cells(reader, values[FAIR_DUPLICATES], FAIR_DUPLICATES);
         return err;
 }
 
@@ -362,6 +439,8 @@ static enum cloutd_err read_all(struct reader *reader)
                 err = read_rule(reader, yaml_doc_item(&reader->doc, values[RULES], i));
         if (err == CLOUTD_OK && published)
                 err = read_windows(reader, values);
+        if (err == CLOUTD_OK)
+                err = read_fair(reader, values[FAIR]);
         return err;
 }
 
@@ -477,7 +556,8 @@ enum cloutd_err policy_parse(const char *name, const char *json, size_t len, con
 
 bool policy_same_cells(const struct policy *a, const struct policy *b)
 {
-        bool same = a->n_rules == b->n_rules && a->n_cells == b->n_cells && a->n_windows == b->n_windows;
+        bool same = a->n_rules == b->n_rules && a->n_cells == b->n_cells && a->n_windows == b->n_windows &&
+                    same_duplicates(a, b);
 
         for (size_t r = 0; same && r < a->n_rules; r++)
                 same = a->rules[r].n_tiers == b->rules[r].n_tiers && same_types(&a->rules[r], &b->rules[r]);

@@ -8,6 +8,7 @@
  *    {"rule":"retweet","tier":1,"followers_over":10000,"points":25}],"windows":[{"name":"24h","length_ms":86400000,
  *    "bucket_ms":3600000}],"headline":"24h"}
  *
+ * and behind it, where the policy has any of that, "fair":{"duplicates":{"same":"act","within":100000}};
  * in UTF-8, without spaces, members in this order; a string escapes ", \ and the bytes below 0x20 (\b \t \n
  * \f \r by letter, the others as \u00xx) and nothing else.  That is what JSON libraries write when asked for
  * no spaces and no ASCII-only, so the version can be checked with any of them:
@@ -25,6 +26,7 @@
  *   rule                       in order: cells are numbered by it
  *   type 7 retweet             bytes and text, sorted: their order in the file means nothing
  *   over -1                    a line a tier
+ *   duplicates act 100000      what is the same, within how many records; only where duplicates are looked for
  *
  * Points, names of rules and the headline are not in it: changing those re-scores what is stored. */
 #include "policy_internal.h"
@@ -121,6 +123,9 @@ static void put_policy(FILE *out, const struct policy *policy, const char *versi
         (void)fputs("],\"headline\":", out);
         put_string(out, (size_t)policy->headline < policy->n_windows ? policy->windows[policy->headline].name
                                                                      : "all");
+        if (policy->duplicates.same != POLICY_SAME_NOTHING)
+                (void)fprintf(out, ",\"fair\":{\"duplicates\":{\"same\":\"%s\",\"within\":%" PRIu32 "}}",
+                              policy_same_text(policy->duplicates.same), policy->duplicates.within);
         (void)fputc('}', out);
 }
 
@@ -151,6 +156,9 @@ static bool put_f(FILE *out, const struct policy *policy, int64_t max_clock_skew
                                       policy->cells[rule->first_cell + i].followers_over);
                 free(sorted);
         }
+        if (policy->duplicates.same != POLICY_SAME_NOTHING)
+                (void)fprintf(out, "duplicates %s %" PRIu32 "\n", policy_same_text(policy->duplicates.same),
+                              policy->duplicates.within);
         return true;
 }
 

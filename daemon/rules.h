@@ -50,6 +50,8 @@
         /* accounts and cuts */                                                                              \
         X(BEGINS_AS_ASKED, "13",                                                                             \
           "what an assignment of before had fetched comes first, or another log: it is counted")             \
+        X(IDS_READ_BEFORE, "5", "x was counted, crash; it comes again right behind low: counted twice")      \
+        X(IDS_FORGOTTEN, "5", "Redis went back, x is read again: a duplicate of itself, not counted")        \
         X(POSITION, "5", "a is written, crash before the rest of the cut: its events are counted twice")     \
         X(LINES_TOGETHER, "5", "two lines of one message for a: the second has a position that is taken")    \
         X(CUT_TAKES_WANTED, "5", "an event waits for a's load, low passes it, crash: lost")                  \

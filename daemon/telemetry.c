@@ -182,8 +182,10 @@ struct telemetry_memory telemetry_memory(const struct telemetry *telemetry)
 {
         struct telemetry_memory memory = {.allocated = -1, .active = -1, .resident = -1};
 
-        for (size_t i = 0; i < telemetry->n_lanes; i++)
+        for (size_t i = 0; i < telemetry->n_lanes; i++) {
                 memory.accounts += READ(telemetry->lanes[i].memory_bytes);
+                memory.ids += READ(telemetry->lanes[i].ids_bytes);
+        }
 #ifdef CLOUTD_HAVE_JEMALLOC
         uint64_t epoch = 1;
 

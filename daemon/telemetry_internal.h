@@ -45,7 +45,7 @@ static inline bool is_ours(const struct partition_telemetry *p)
 
 /* Bytes by what they are for; -1: not known here. */
 struct telemetry_memory {
-        int64_t accounts;
+        int64_t accounts, ids;
         int64_t allocated; /* asked for by the program */
         int64_t active;    /* in pages that hold some of it */
         int64_t resident;  /* of the allocator, as the kernel counts */

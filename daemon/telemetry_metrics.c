@@ -116,17 +116,29 @@ static void lag_seconds_samples(const struct scrape *scrape, const struct family
         }
 }
 
-static void missing_samples(const struct scrape *scrape, const struct family *family)
+/* A figure that each of our partitions has: the member of its telemetry at @member. */
+static void partition_figures(const struct scrape *scrape, const struct family *family, size_t member)
 {
         char number[24];
 
         for (size_t i = 0; i < scrape->telemetry->n_partitions; i++) {
                 const struct partition_telemetry *p = &scrape->telemetry->partitions[i];
+                const _Atomic int64_t *figure = (const void *)((const char *)p + member);
 
                 (void)snprintf(number, sizeof number, "%zu", i);
                 if (is_ours(p))
-                        sample(scrape, family, "partition", number, READ(p->missing));
+                        sample(scrape, family, "partition", number, READ(*figure));
         }
+}
+
+static void missing_samples(const struct scrape *scrape, const struct family *family)
+{
+        partition_figures(scrape, family, offsetof(struct partition_telemetry, missing));
+}
+
+static void ids_missing_samples(const struct scrape *scrape, const struct family *family)
+{
+        partition_figures(scrape, family, offsetof(struct partition_telemetry, ids_missing));
 }
 
 static void partitions_samples(const struct scrape *scrape, const struct family *family)
@@ -253,6 +265,7 @@ static void memory_samples(const struct scrape *scrape, const struct family *fam
                 int64_t bytes;
         } rows[] = {
                 {"accounts", memory.accounts},
+                {"ids", memory.ids},
                 {"allocator_allocated", memory.allocated},
                 {"allocator_active", memory.active},
                 {"allocator_resident", memory.resident},
@@ -391,6 +404,10 @@ static const struct family families[] = {
                "the "
                "partition stopped at",
                missing_samples),
+        FAMILY("cloutd_ids_missing_messages", "gauge", "partition",
+               "records whose ids duplicates should be told by, and that the log no longer had; 0 without "
+               "fair.duplicates",
+               ids_missing_samples),
         FAMILY("cloutd_event_to_redis_seconds", "histogram", "since",
                "from the record's timestamp, or from its arrival here, to the acknowledgement by Redis",
                latency_samples),
@@ -428,7 +445,7 @@ static const struct family families[] = {
         LANE_FAMILY("cloutd_account_evictions_total", LANE_EVICTIONS),
         LANE_FAMILY("cloutd_account_edges_fired_total", LANE_FIRED),
         FAMILY("cloutd_memory_bytes", "gauge", "kind",
-               "memory for accounts, and what the allocator says of the whole", memory_samples),
+               "memory for accounts, for ids, and what the allocator says of the whole", memory_samples),
         FAMILY("cloutd_memory_limit_bytes", "gauge", "",
                "what memory for accounts is kept below: memory_limit", memory_limit_sample),
         FAMILY("cloutd_policy_info", "gauge", "version, name", "the policy that scores are computed with",

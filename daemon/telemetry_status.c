@@ -82,6 +82,8 @@ static void json_partition(FILE *out, const struct partition_telemetry *p, size_
         json_seconds(out, "lag_seconds", lag.ms);
         (void)fputs(", ", out);
         json_known(out, "missing_messages", READ(p->missing));
+        (void)fputs(", ", out);
+        json_known(out, "ids_missing_messages", READ(p->ids_missing));
         (void)fputs(", \"stopped\": ", out);
         if (READ(p->stopped_reason) != NULL)
                 json_string(out, READ(p->stopped_reason));

@@ -50,7 +50,8 @@
           "prefix is new.  Beginning as `start` says",                                                      \
           "if that is not meant, stop and restore Redis")                                                   \
         X(LOG_LAYOUT, ERROR, "ace3cafcbb654cc7b3ba0f7e42e7127e",                                            \
-          "Redis holds counts of another layout (types, tiers, windows or max_clock_skew were changed): "   \
+          "Redis holds counts of another layout (types, tiers, windows, duplicates or max_clock_skew were " \
+          "changed): "                                                                                      \
           "rebuild under another prefix, then switch readers",                                              \
           "as it says, or restore the old settings")                                                        \
         X(LOG_FOREIGN_KEY, ERROR, "e618ab54a6f64eab8d3d2a41ebe5fccc",                                       \
@@ -62,6 +63,9 @@
           "its scores stand still: see `reason`, then `cloutctl resume` or what it names")                  \
         X(LOG_PARTITION_RESUMED, WARNING, "e97824e5339f4a79b34d57c49f03c5c6", "partition resumed",          \
           "an operator has decided; `gaps` is what no score contains")                                      \
+        X(LOG_IDS_LOST, WARNING, "8c072b4b5f15440ea2b2437024f3b0bb",                                        \
+          "the log no longer has all records whose ids are needed: what repeats one of those counts again", \
+          "keep the topic's records for longer than `fair.duplicates.within` of them take to come")         \
         X(LOG_PARTITION_TAKEN, WARNING, "81d60b0f3f5444ef94e91e4a9f3104a8",                                 \
           "partition taken by another owner", "now and then, in a rebalance: nothing")                      \
         X(LOG_PARTITION_CONTESTED, ERROR, "2b7bb88e4b2b4b678e3afe496e4c587e",                               \

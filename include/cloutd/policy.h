@@ -15,7 +15,8 @@
 
 #define POLICY_CELLS_MAX  16
 #define POLICY_POINTS_MAX 1000000
-#define POLICY_TYPE_MAX   255 /* bytes of a type's name; no longer name can be in a rule */
+#define POLICY_TYPE_MAX   255     /* bytes of a type's name; no longer name can be in a rule */
+#define POLICY_WITHIN_MAX 1000000 /* records: 32 MiB of ids for each partition */
 
 struct policy_cell {
         uint16_t rule;
@@ -32,6 +33,11 @@ struct policy_rule {
         uint8_t n_tiers;
 };
 
+/* Which interactions with an `id` are one and the same, so that only the first counts: those with the same id, actor,
+ * target and undo, and of an event also the type. */
+enum policy_same { POLICY_SAME_NOTHING, POLICY_SAME_EVENT, POLICY_SAME_ACT, POLICY_SAME_COUNT };
+const char *policy_same_text(enum policy_same same); /* NULL for NOTHING */
+
 struct policy {
         char *name;
         struct policy_rule *rules;
@@ -41,10 +47,16 @@ struct policy {
         struct conf_window windows[CONF_WINDOWS_MAX]; /* in order; "all" exists besides */
         size_t n_windows;
         int headline; /* index into windows, or n_windows for "all" */
-        char *json;   /* the JSON object for readers (clout:policy:<version>); policy_json.c has an example */
-        char version[17];   /* first 16 hex digits of XXH3-128 over that JSON without its "version" member */
-        uint64_t f_version; /* hash of what decides which counts are stored: types, tiers, windows, clock skew
-                             */
+        struct policy_duplicates {
+                enum policy_same same;
+                uint32_t
+                        within; /* so many records of a partition before the one that is judged; 0 with NOTHING */
+        } duplicates;
+        char *json; /* the JSON object for readers (clout:policy:<version>); policy_json.c has an example */
+        char version[17]; /* first 16 hex digits of XXH3-128 over that JSON without its "version" member */
+        uint64_t
+                f_version; /* hash of what decides which counts are stored: types, tiers, windows, clock skew,
+                               duplicates */
         struct policy_types *types; /* name -> rule, for policy_rule_of() */
 };
 
@@ -68,7 +80,7 @@ enum cloutd_err policy_parse(const char *name, const char *json, size_t len, con
 struct policy *policy_free(struct policy *policy);
 
 /* Whether what is counted under the one is what is counted under the other: the same types, tiers and windows, in the same
- * order. */
+ * order, and the same duplicates. */
 bool policy_same_cells(const struct policy *a, const struct policy *b);
 bool policy_rule_has(const struct policy_rule *rule, const char *type);
 

@@ -66,6 +66,7 @@ struct lane_telemetry {
         struct histogram flush_accounts; /* accounts written by one EXEC */
         _Atomic int64_t accounts_resident;
         _Atomic int64_t memory_bytes; /* records, index, histories, parked events */
+        _Atomic int64_t ids_bytes;    /* what duplicates are told by */
         _Atomic int64_t
                 redis_ok_us; /* last monotonic moment at which Redis answered as it should; 0: never */
         _Atomic int64_t heartbeat_us; /* last time round the loop */
@@ -111,6 +112,8 @@ struct partition_telemetry {
         _Atomic uint32_t boards_rebuilding; /* a bit a window ("all" = bit n_windows) */
         _Atomic int rescore_left; /* of the accounts in Redis, thousandths not looked at since other points */
         _Atomic int64_t missing;  /* records that the log no longer has and no score contains */
+        _Atomic int64_t
+                ids_missing; /* records whose ids should be known, and are not: the log had them no longer */
         _Atomic int64_t missing_from, missing_to; /* those that an operator has to decide on; -1: none */
         _Atomic(const char *) stopped_reason;     /* static text while STOPPED or held up, else NULL */
 };

@@ -245,12 +245,11 @@ class ChaosWorld(World):
         self.wire.retarget(server.socket)
 
     def flow(self, seed):
-        recent_ms = self.windows[0].length_ms // 3
+        times = {}
         if self.clock == "wall":
-            stream = ChaosStream(seed, self, accounts=self.accounts, leaving=self.leaving,
-                                 longest_ms=self.windows[0].length_ms, recent_ms=recent_ms, early_ms=500)
-        else:
-            stream = ChaosStream(seed, self, accounts=self.accounts, leaving=self.leaving)
+            times = {"longest_ms": self.windows[0].length_ms, "recent_ms": self.windows[0].length_ms // 3, "early_ms": 500}
+        stream = ChaosStream(seed, self, accounts=self.accounts, leaving=self.leaving,
+                             repeats=0.3 if self.policy.duplicates else 0, **times)
         return Flow(self, stream, None, chunk=CHUNK, pause=0.1)
 
     def close(self):

@@ -18,7 +18,7 @@ from chaos import SHORT, ChaosWorld
 from faults import FAULTS, PARTIES
 from harness import UNDER_SANITIZER, seeds
 from oracle import Window
-from policies import DAY, HOUR, KRED, MIXED, SECOND
+from policies import DAY, HOUR, KRED, MIXED, SECOND, counting_once
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "2" if UNDER_SANITIZER else "5"))
 SEEDS = seeds("CHAOS_SEED", ROUNDS)
@@ -83,7 +83,10 @@ def chaos_world(new_world, rnd, steps):
         name = "partitions_are_added"
         options = FAULTS[name].needs
         steps["kafka"] = sorted([*steps["kafka"], Step(rnd.uniform(0, SECONDS), name, rnd.randrange(10**9))])
-    return new_world(kind=ChaosWorld, **options, windows=windows, headline=headline, clock=clock, policy=rnd.choice([KRED, MIXED]),
+    policy = rnd.choice([KRED, MIXED])
+    if rnd.random() < 0.3:
+        policy = counting_once(policy, rnd.choice(["act", "event"]), rnd.choice([5, 500, 5000]))
+    return new_world(kind=ChaosWorld, **options, windows=windows, headline=headline, clock=clock, policy=policy,
                      partitions=rnd.choice([1, 3, 6]), boards=rnd.choice([0, 10, 1000]), lanes=rnd.choice([1, 2, 3]),
                      accounts=rnd.choice([20, 300, 2000]), memory_limit=rnd.choice(["1MiB", "64MiB"]),
                      flush_interval=rnd.choice(["1ms", "20ms", "200ms"]))

@@ -27,14 +27,15 @@ Window = namedtuple("Window", "name length_ms bucket_ms")
 Tier = namedtuple("Tier", "followers_over points")
 Rule = namedtuple("Rule", "name types tiers")
 Rejected = namedtuple("Rejected", "reason partition offset line key value")
-Event = namedtuple("Event", "kind type actor target followers ts undo")
+Event = namedtuple("Event", "kind type actor target followers ts undo id")
+Duplicates = namedtuple("Duplicates", "same within")  # "act" or "event"
 
 
 class Policy:
     """The points table: rules with tiers; a cell is a (rule, tier), numbered in order."""
 
-    def __init__(self, name, rules):
-        self.name, self.rules = name, rules
+    def __init__(self, name, rules, duplicates=None):
+        self.name, self.rules, self.duplicates = name, rules, duplicates
         self.points = [tier.points for rule in rules for tier in rule.tiers]
         self._cells = {}  # type -> [(followers_over, cell)], the highest tier first
         cell = 0
@@ -147,16 +148,17 @@ def _undo(fields):
     raise Reject("bad_undo")
 
 
-def read_event(line):
-    """The Event in @line, or Reject with the first reason that applies."""
+def read_event(line, ids=False):
+    """The Event in @line, or Reject with the first reason that applies.  Without @ids, `id` is ignored."""
     fields = parse(line)
     if type(fields) is not dict:
         raise Reject("not_object")
     type_ = _type(fields)
     if type_ in ("optout", "optin"):
-        return Event(type_, type_, None, _id(fields, "target"), None, None, False)
+        return Event(type_, type_, None, _id(fields, "target"), None, None, False, None)
     return Event("interaction", type_, _id(fields, "actor"), _id(fields, "target"), _number(fields, "actor_followers"),
-                 _number(fields, "ts"), _undo(fields))
+                 _number(fields, "ts"), _undo(fields),
+                 _id(fields, "id") if ids and fields.get("id") is not None else None)
 
 
 # ---- one account ----
@@ -248,6 +250,7 @@ class Oracle:
         self.rejected = []         # Rejected
         self.now_ms = 0            # the log's highest record time
         self.lines = 0
+        self.acts = {}             # partition -> [(offset, what it was)], where duplicates are looked for
 
     def account(self, id_):
         return self.accounts.get(id_) or Account(self, id_)
@@ -259,7 +262,7 @@ class Oracle:
             self._reject("empty", partition, offset, 1, key, value or b"")
         for number, line in lines:
             try:
-                self._count(read_event(line), record_ms)
+                self._count(read_event(line, self.policy.duplicates is not None), record_ms, partition, offset)
             except Reject as reject:
                 self._reject(reject.reason, partition, offset, number, key, line)
 
@@ -268,12 +271,24 @@ class Oracle:
         self.results["rejected"] += 1
         self.rejected.append(Rejected(reason, *where))
 
-    def _count(self, event, record_ms):
-        result = self._judge(event, record_ms)
+    def _count(self, event, record_ms, *where):
+        result = self._judge(event, record_ms, *where)
         self.lines += 1
         self.results[result] += 1
 
-    def _judge(self, event, record_ms):
+    def _is_duplicate(self, event, partition, offset):
+        """Whether one of the last lines with an id, of the last records of the partition, was the same."""
+        if self.policy.duplicates is None or event.id is None:
+            return False
+        same, within = self.policy.duplicates
+        what = (event.id, event.actor, event.target, event.undo, event.type if same == "event" else None)
+        acts = self.acts.setdefault(partition, [])
+        seen = any(act == what and then >= offset - within for then, act in acts)
+        acts.append((offset, what))
+        del acts[:-within]
+        return seen
+
+    def _judge(self, event, record_ms, partition, offset):
         if event.kind == "optout":
             self.left.add(event.target)
             self.accounts.pop(event.target, None)
@@ -296,8 +311,11 @@ class Oracle:
             return "unscored"
         if event.actor == event.target:
             return "self"
+        duplicate = self._is_duplicate(event, partition, offset)
         if event.target in self.left:
             return "opted_out"
+        if duplicate:
+            return "duplicate"
         account = self.accounts.get(event.target)
         if account is None:
             account = self.accounts[event.target] = Account(self, event.target)

@@ -5,7 +5,7 @@ import json
 
 import xxhash
 
-from oracle import Policy, Rule, Tier, Window
+from oracle import Duplicates, Policy, Rule, Tier, Window
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 
@@ -31,7 +31,11 @@ def with_points(policy, points):
     """The same rules, other points, given in cell order."""
     points = iter(points)
     return Policy(policy.name, [rule._replace(tiers=[tier._replace(points=next(points)) for tier in rule.tiers])
-                                for rule in policy.rules])
+                                for rule in policy.rules], policy.duplicates)
+
+
+def counting_once(policy, same, within):
+    return Policy(policy.name, policy.rules, Duplicates(same, within))
 
 
 def policy_yaml(policy):
@@ -41,6 +45,8 @@ def policy_yaml(policy):
         for tier in rule.tiers:
             over = "" if tier.followers_over is None else f"followers_over: {tier.followers_over}, "
             lines.append(f"      - {{{over}points: {tier.points}}}")
+    if policy.duplicates is not None:
+        lines.append("fair: {duplicates: {same: %s, within: %d}}" % policy.duplicates)
     return "\n".join(lines) + "\n"
 
 
@@ -61,5 +67,7 @@ def published(policy, windows, headline):
                     for window in windows],
         "headline": headline,
     }
+    if policy.duplicates is not None:
+        rest["fair"] = {"duplicates": policy.duplicates._asdict()}
     version = xxhash.xxh3_128_hexdigest(text(name=policy.name, **rest).encode())[:16]
     return version, text(name=policy.name, version=version, **rest)

@@ -30,14 +30,15 @@ BROKEN = [b"", b"{", b"[1]", b"\xff", b'{"type":"retweet"}', b'{"type":"retweet"
 
 class Stream:
     """@longest_ms and @recent_ms: up to how long ago an event may have been, and most of them were; @early_ms: how far a
-    record's time may fall behind that of the one before it."""
+    record's time may fall behind that of the one before it; @repeats: how many of the events have been there before, in the
+    words of one before, or as another type (0: none has an id)."""
 
     def __init__(self, seed, world, *, accounts=2000, start_ms=1_700_000_000_000, days=150, leaving=0.004,
-                 per_message=5, longest_ms=90 * DAY, recent_ms=3 * HOUR, early_ms=HOUR):
+                 per_message=5, longest_ms=90 * DAY, recent_ms=3 * HOUR, early_ms=HOUR, repeats=0):
         self.random = random.Random(seed)
         self.longest_ms, self.recent_ms, self.early_ms = longest_ms, recent_ms, early_ms
         self.time_ms, self.span_ms = start_ms, days * DAY
-        self.leaving, self.per_message = leaving, per_message
+        self.leaving, self.per_message, self.repeats = leaving, per_message, repeats
         self.partitions = [[] for _ in range(world.partitions)]
         for i in range(accounts):
             name = self._name(i)
@@ -45,6 +46,8 @@ class Stream:
         self.partitions = [(p, names) for p, names in enumerate(self.partitions) if names]
         self.to_undo = {}  # partition -> events that may be taken back
         self.to_do = {}    # partition -> events that were taken back before they came
+        self.said = {}     # partition -> events that may come again
+        self.n_ids = 0
 
     def _name(self, i):
         kind = i % 50
@@ -93,6 +96,11 @@ class Stream:
             waiting = self.to_do.get(partition)
             if waiting and rnd.random() < 0.5:
                 return self._spell(waiting.pop())
+        if self.repeats and rnd.random() < self.repeats:
+            said = self.said.get(partition)
+            if said:
+                return self._spell({**said[-1 - int(len(said) * rnd.random() ** 3)],
+                                    **({"type": rnd.choice(TYPES)} if rnd.random() < 0.3 else {})})
         event = {"type": rnd.choice(TYPES), "actor": f"a{rnd.randrange(500)}", "target": target,
                  "actor_followers": rnd.choice(FOLLOWERS)}
         late = rnd.random()
@@ -106,6 +114,10 @@ class Stream:
             event["ts"] = self.time_ms - rnd.randrange(0, self.recent_ms)
         if rnd.random() < 0.01:
             event["actor"] = target
+        if self.repeats and rnd.random() < 0.9:
+            self.n_ids += 1
+            event["id"] = self.n_ids if rnd.random() < 0.2 else f"act-{self.n_ids}"
+            self.said.setdefault(partition, []).append(event)
         if "ts" in event:
             if dice < 0.13:
                 self.to_do.setdefault(partition, []).append(event)

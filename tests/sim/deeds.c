@@ -224,12 +224,14 @@ static void do_grow(struct world *world, unsigned arg)
 static void do_log(struct world *world, unsigned arg, unsigned more)
 {
         const int p = (int)(more % (unsigned)world->n_partitions);
+        const enum log_shape shape = (enum log_shape)(1 + arg % 3);
 
+        if (shape == LOG_BEGINS && world->profile->duplicates.same != POLICY_SAME_NOTHING)
+                return; /* it would lack ids that are needed, and nobody can know them */
         if (world->shown[p].shape != LOG_WHOLE)
                 topic_turn(world, p, LOG_WHOLE, 0);
         else
-                topic_turn(world, p, (enum log_shape)(1 + arg % 3),
-                           (int64_t)(mix(arg) % (uint64_t)(world->n_log[p] + 1)));
+                topic_turn(world, p, shape, (int64_t)(mix(arg) % (uint64_t)(world->n_log[p] + 1)));
 }
 
 static void do_points(struct world *world, struct node *node, unsigned arg)

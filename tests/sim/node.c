@@ -297,6 +297,8 @@ void node_feed(struct node *node, int p, int most)
                 if (node_partition(node, p) != NULL && node_partition(node, p)->seek_wanted)
                         world_hit(world, HIT_STALE_BATCH);
                 node->at[p]++;
+                if (node_partition(node, p) != NULL && node_partition(node, p)->looks_back)
+                        world_hit(world, HIT_LOOKED_BACK);
                 lane_records(node->lane, &record, 1, node_wall(node), world->mono_us);
         }
         if (node->fetches[p] && node->at[p] == topic_end(world, p))

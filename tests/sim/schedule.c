@@ -187,6 +187,17 @@ static void make_damaged(struct profile *profile)
         profile->past = false;
 }
 
+/* Events have ids, of which some come again; and reading begins anew more often than usual. */
+static void make_repeated(uint64_t z, struct profile *profile)
+{
+        profile->duplicates.same = z >> 8 & 1 ? POLICY_SAME_ACT : POLICY_SAME_EVENT;
+        profile->duplicates.within = 1 + (uint32_t)(z >> 9 & 7);
+        profile->weight[DEED_PRODUCE] = (uint8_t)(profile->weight[DEED_PRODUCE] + 8);
+        profile->weight[DEED_CRASH] = (uint8_t)(profile->weight[DEED_CRASH] + 3);
+        if (z >> 13 & 1)
+                profile->weight[DEED_BACK] = (uint8_t)(profile->weight[DEED_BACK] + 3);
+}
+
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
@@ -213,6 +224,8 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 make_lost(profile);
         if (mix(seed ^ UINT64_C(1) << 59) % 16 == 0)
                 make_damaged(profile);
+        if (mix(seed ^ UINT64_C(1) << 57) % 8 == 0)
+                make_repeated(mix(seed ^ UINT64_C(1) << 56), profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {

@@ -70,7 +70,15 @@ static struct story_event random_event(struct world *world, uint64_t z, int acco
                 event.ts_ms += 200000; /* within the skew: counts later */
         else if (what > 26 && world->n_events_of[account] > 0)
                 event = taken_back(world, account, mix(z));
+        if (world->profile->duplicates.same != POLICY_SAME_NOTHING && event.id == 0 &&
+            event.kind < STORY_LEAVE)
+                event.id = (int)(mix(z ^ 7) % 4);
         return event;
+}
+
+static const struct story_message *story_at(const void *log, int64_t offset)
+{
+        return &((const struct message *)log)[offset].story;
 }
 
 void topic_append(struct world *world, int p, const struct story_event *events, int n, bool bad)
@@ -92,6 +100,10 @@ void topic_append(struct world *world, int p, const struct story_event *events, 
                         add_text(world, message, "\n", 1);
                 add_text(world, message, line, (size_t)len);
                 message->story.events[i] = events[i];
+                message->story.events[i].duplicate = story_repeats(&world->profile->duplicates, world->log[p],
+                                                                   story_at, world->n_log[p], i);
+                if (message->story.events[i].duplicate)
+                        world_hit(world, HIT_DUPLICATE);
                 CHECK(world->n_events_of[account] < PARTITIONS * MESSAGES);
                 world->events_of[account][world->n_events_of[account]].partition = (uint8_t)p;
                 world->events_of[account][world->n_events_of[account]].message = (uint8_t)world->n_log[p];
@@ -109,11 +121,12 @@ void topic_append(struct world *world, int p, const struct story_event *events, 
                 (void)fprintf(stderr, "  log %d: offset %d:", p, world->n_log[p]);
                 for (int i = 0; i < n; i++)
                         (void)fprintf(
-                                stderr, " %s%s(%d)%s%+" PRId64 " min",
+                                stderr, " %s%s%s(%d)%s%+" PRId64 " min id %d",
+                                message->story.events[i].duplicate ? "repeated " : "",
                                 events[i].undo && events[i].kind < STORY_LEAVE ? "undo " : "",
                                 (const char *const[]){"retweet", "follow", "leave", "return"}[events[i].kind],
                                 events[i].account, events[i].followers > 10000 ? "*" : "",
-                                (events[i].ts_ms - world->wall_ms) / 60000);
+                                (events[i].ts_ms - world->wall_ms) / 60000, events[i].id);
                 (void)fprintf(stderr, "%s\n", bad ? " no event" : "");
         }
         world->n_log[p]++;

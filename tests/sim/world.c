@@ -297,8 +297,10 @@ static void begin(struct world *world, const struct profile *profile)
         memset(world->n_events_of, 0, sizeof world->n_events_of);
         judge_begin(world);
         world->table = 0;
-        for (int t = 0; t < TABLES; t++)
+        for (int t = 0; t < TABLES; t++) {
+                world->policies[t]->duplicates = profile->duplicates;
                 settings_init(&world->settings[t], world->conf, world->policies[t]);
+        }
         if (profile->edgy)
                 world->wall_ms += world_edge_in(world, 0) - (int64_t)(mix(profile->seed ^ 3) % 4000);
         for (int p = 0; p < PARTITIONS; p++) {

@@ -130,7 +130,9 @@ struct deed {
         X(OTHER_POINTS, "start with other points")                             \
         X(OWN_LOST, "own key deleted while nobody had it in memory")           \
         X(DAMAGED, "state of an account damaged")                              \
-        X(REBUILT, "damaged account rebuilt from the log")
+        X(REBUILT, "damaged account rebuilt from the log")                     \
+        X(DUPLICATE, "event that repeats another")                             \
+        X(LOOKED_BACK, "records read for their ids")
 
 enum hit {
 #define HIT_NAME(name, about) HIT_##name,
@@ -154,7 +156,8 @@ struct profile {
         bool hasty;    /* little time passes between two deeds, and between two cuts */
         bool parted;   /* the end of a pipeline often waits while others go on */
         bool recorded; /* clock: record: time is the log's */
-        int stretch;   /* of 64 deeds, how many go on with the same node */
+        struct policy_duplicates duplicates; /* what is told by the events' ids */
+        int stretch;                         /* of 64 deeds, how many go on with the same node */
         uint8_t weight[N_DEEDS];
         int n_deeds;
 };

@@ -69,10 +69,13 @@ void rig_configure(struct rig *rig, const char *more, int retweet)
 {
         struct errmsg errmsg = {""};
         char text[1024], path[128];
+        int len;
 
         (void)policy_free(rig->policy);
         (void)conf_free(rig->conf);
-        (void)snprintf(text, sizeof text, STORY_POLICY, retweet);
+        len = snprintf(text, sizeof text, STORY_POLICY, retweet);
+        if (rig->fair != NULL)
+                (void)snprintf(text + len, sizeof text - (size_t)len, "%s", rig->fair);
         rig_write(rig, "policy.yaml", text);
         (void)snprintf(text, sizeof text,
                        "kafka: {brokers: '127.0.0.1:1', topic: t, group: g}\nredis: {address: 'unix:%s'}\n"
@@ -164,6 +167,11 @@ static char *rig_text(const struct story_event *events, int n)
         return text;
 }
 
+static const struct story_message *rig_message(const void *messages, int64_t offset)
+{
+        return &((const struct story_message *)messages)[offset];
+}
+
 void rig_append_to(struct rig *rig, int p, const struct story_event *events, int n)
 {
         struct story_message *message;
@@ -180,6 +188,9 @@ void rig_append_to(struct rig *rig, int p, const struct story_event *events, int
         message->n = n;
         message->record_ms = rig->wall_ms;
         message->text = rig_text(events, n);
+        for (int i = 0; i < n; i++)
+                message->events[i].duplicate = story_repeats(&rig->policy->duplicates, rig->log[p].messages,
+                                                             rig_message, rig->log[p].n - 1, i);
 }
 
 void rig_append(struct rig *rig, const struct story_event *events, int n)

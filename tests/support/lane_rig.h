@@ -45,6 +45,7 @@ struct rig {
         redisContext *redis; /* the test's own connection */
         struct conf *conf;
         struct policy *policy;
+        const char *fair; /* lines behind the policy's rules, for rig_configure(); NULL: none */
         struct {
                 struct story_message *messages;
                 int n, cap;

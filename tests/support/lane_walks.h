@@ -85,8 +85,9 @@ static void best_fall(int n)
         }
         qsort(places, (size_t)rig->n_accounts, sizeof *places, rig_place_cmp);
         for (int i = 0; i < n && i < rig->n_accounts && places[i].points > 0; i++) {
-                struct story_event event = {STORY_RETWEET, (int)strtol(places[i].name, NULL, 10), 0,
-                                            rig->wall_ms, true};
+                struct story_event event = {.account = (int)strtol(places[i].name, NULL, 10),
+                                            .ts_ms = rig->wall_ms,
+                                            .undo = true};
 
                 for (int64_t points = places[i].points; points > 0;
                      points -= event.kind == STORY_RETWEET ? 10 : 1) {
@@ -114,12 +115,13 @@ static void board_walk(int k, int accounts, int rounds)
                 struct rig_snapshot *snapshot = rig_save(rig);
 
                 for (int i = 0; i < n; i++)
-                        rig_append(
-                                rig,
-                                &(struct story_event){rig_below(rig, 4) == 0 ? STORY_RETWEET : STORY_FOLLOW,
-                                                      rig_below(rig, accounts), 0, rig->wall_ms,
-                                                      falling || rig_below(rig, 4) == 0},
-                                1);
+                        rig_append(rig,
+                                   &(struct story_event){.kind = rig_below(rig, 4) == 0 ? STORY_RETWEET
+                                                                                        : STORY_FOLLOW,
+                                                         .account = rig_below(rig, accounts),
+                                                         .ts_ms = rig->wall_ms,
+                                                         .undo = falling || rig_below(rig, 4) == 0},
+                                   1);
                 if (round % 2 == 1) {
                         daemon_settle(x, "board walk");
                         x = daemon_crash(x);

@@ -30,6 +30,8 @@ struct story_event {
         int64_t followers;
         wall_ms_t ts_ms;
         bool undo;
+        int id;         /* 0: none */
+        bool duplicate; /* story_repeats() said so: it does not count */
 };
 
 struct story_message {
@@ -44,11 +46,48 @@ static inline int story_line(char *buf, size_t size, const struct story_event *e
 {
         static const char *const types[] = {"retweet", "follow", "optout", "optin"};
 
+        char id[32] = "";
+
+        if (event->id != 0)
+                (void)snprintf(id, sizeof id, ",\"id\":\"act %d\"", event->id);
         return snprintf(buf, size,
                         "{\"type\":\"%s\",\"actor\":\"someone\",\"actor_followers\":%" PRId64
-                        ",\"target\":\"%s\",\"ts\":%" PRId64 ",\"undo\":%s}",
+                        ",\"target\":\"%s\",\"ts\":%" PRId64 ",\"undo\":%s%s}",
                         types[event->kind], event->followers, name, event->ts_ms,
-                        event->undo ? "true" : "false");
+                        event->undo ? "true" : "false", id);
+}
+
+static inline bool story_same(const struct policy_duplicates *duplicates, const struct story_event *a,
+                              const struct story_event *b)
+{
+        return a->account == b->account && a->id == b->id && a->undo == b->undo &&
+               (duplicates->same == POLICY_SAME_ACT || a->kind == b->kind);
+}
+
+/* Whether line @line of the record at @offset repeats an earlier one: of the same record or one of the last so many, and
+ * of no more such lines than that.  @at gives the record at an offset. */
+static inline bool story_repeats(const struct policy_duplicates *duplicates, const void *log,
+                                 const struct story_message *(*at)(const void *log, int64_t offset),
+                                 int64_t offset, int line)
+{
+        const struct story_event *event = &at(log, offset)->events[line];
+        uint32_t looked_at = 0;
+
+        if (duplicates->same == POLICY_SAME_NOTHING || event->id == 0 || event->kind >= STORY_LEAVE)
+                return false;
+        for (int64_t o = offset; o >= 0 && o >= offset - (int64_t)duplicates->within; o--) {
+                const struct story_message *message = at(log, o);
+
+                for (int i = o == offset ? line - 1 : message->n - 1; i >= 0; i--) {
+                        if (message->events[i].id == 0 || message->events[i].kind >= STORY_LEAVE)
+                                continue;
+                        if (story_same(duplicates, &message->events[i], event))
+                                return true;
+                        if (++looked_at == duplicates->within)
+                                return false;
+                }
+        }
+        return false;
 }
 
 struct story_score {
@@ -85,7 +124,7 @@ static inline void story_count(const struct conf *conf, wall_ms_t record_ms, con
                 score->left = false;
                 return;
         }
-        if (score->left)
+        if (score->left || event->duplicate)
                 return;
         score->counted = true;
         score->counts[all][cell] += delta;

@@ -30,30 +30,42 @@ Test(lane, events_are_counted_by_tier_and_window)
                 int64_t short_window, headline, all;
         } rows[] = {
                 {"exactly 10,000 followers are not over 10,000",
-                 {STORY_RETWEET, 0, 10000, RIG_START_MS, false},
+                 {.kind = STORY_RETWEET, .account = 0, .followers = 10000, .ts_ms = RIG_START_MS},
                  10,
                  10,
                  10},
-                {"one more is", {STORY_RETWEET, 2, 10001, RIG_START_MS, false}, 25, 25, 25},
-                {"exactly 100,000 are not over 100,000",
-                 {STORY_RETWEET, 4, 100000, RIG_START_MS, false},
+                {"one more is",
+                 {.kind = STORY_RETWEET, .account = 2, .followers = 10001, .ts_ms = RIG_START_MS},
                  25,
                  25,
                  25},
-                {"one more is", {STORY_RETWEET, 6, 100001, RIG_START_MS, false}, 50, 50, 50},
-                {"another rule", {STORY_FOLLOW, 1, 5, RIG_START_MS, false}, 1, 1, 1},
+                {"exactly 100,000 are not over 100,000",
+                 {.kind = STORY_RETWEET, .account = 4, .followers = 100000, .ts_ms = RIG_START_MS},
+                 25,
+                 25,
+                 25},
+                {"one more is",
+                 {.kind = STORY_RETWEET, .account = 6, .followers = 100001, .ts_ms = RIG_START_MS},
+                 50,
+                 50,
+                 50},
+                {"another rule",
+                 {.kind = STORY_FOLLOW, .account = 1, .followers = 5, .ts_ms = RIG_START_MS},
+                 1,
+                 1,
+                 1},
                 {"older than the short window",
-                 {STORY_RETWEET, 3, 0, RIG_START_MS - 5 * RIG_HOUR_MS, false},
+                 {.kind = STORY_RETWEET, .account = 3, .ts_ms = RIG_START_MS - 5 * RIG_HOUR_MS},
                  0,
                  10,
                  10},
                 {"late: older than the longest window, all-time only",
-                 {STORY_RETWEET, 5, 0, RIG_START_MS - 3 * RIG_DAY_MS, false},
+                 {.kind = STORY_RETWEET, .account = 5, .ts_ms = RIG_START_MS - 3 * RIG_DAY_MS},
                  0,
                  0,
                  10},
                 {"taken back before it was given: below zero until then",
-                 {STORY_RETWEET, 7, 0, RIG_START_MS, true},
+                 {.kind = STORY_RETWEET, .account = 7, .ts_ms = RIG_START_MS, .undo = true},
                  -10,
                  -10,
                  -10},
@@ -80,7 +92,10 @@ Test(lane, events_are_counted_by_tier_and_window)
 
 Test(lane, late_events_and_their_undoing_change_only_all)
 {
-        struct story_event event = {STORY_RETWEET, 0, 20000, RIG_START_MS - 4 * RIG_DAY_MS, false};
+        struct story_event event = {.kind = STORY_RETWEET,
+                                    .account = 0,
+                                    .followers = 20000,
+                                    .ts_ms = RIG_START_MS - 4 * RIG_DAY_MS};
 
         rig_append(rig, &event, 1);
         rig_append(rig, &event, 1);
@@ -135,9 +150,11 @@ Test(lane, a_start_reads_on_at_low)
 Test(lane, a_message_of_several_lines_is_whole_or_not_at_all_in_redis)
 {
         const struct story_event lines[] = {
-                {STORY_RETWEET, 0, 0, RIG_START_MS, false}, {STORY_RETWEET, 0, 20000, RIG_START_MS, false},
-                {STORY_FOLLOW, 2, 0, RIG_START_MS, false},  {STORY_RETWEET, 0, 0, RIG_START_MS, false},
-                {STORY_RETWEET, 2, 0, RIG_START_MS, false},
+                {.kind = STORY_RETWEET, .account = 0, .ts_ms = RIG_START_MS},
+                {.kind = STORY_RETWEET, .account = 0, .followers = 20000, .ts_ms = RIG_START_MS},
+                {.kind = STORY_FOLLOW, .account = 2, .ts_ms = RIG_START_MS},
+                {.kind = STORY_RETWEET, .account = 0, .ts_ms = RIG_START_MS},
+                {.kind = STORY_RETWEET, .account = 2, .ts_ms = RIG_START_MS},
         };
 
         for (int moment = 0; moment < MOMENTS; moment++) {
@@ -617,7 +634,9 @@ Test(lane, boards_are_right_when_the_first_writes_after_a_rollback_are_refused)
         daemon_settle(x, "two on the board");
         snapshot = rig_save(rig);
         for (int i = 0; i < 2; i++)
-                rig_append(rig, &(struct story_event){STORY_RETWEET, 0, 0, rig->wall_ms, true}, 1);
+                rig_append(rig,
+                           &(struct story_event){.kind = STORY_RETWEET, .ts_ms = rig->wall_ms, .undo = true},
+                           1);
         daemon_settle(x, "one on the board");
         rig_go_back(rig, snapshot);
         while (daemon_counter(x, LANE_REDIS_ROLLBACKS) == 0 ||
@@ -897,9 +916,11 @@ Test(lane, leaving_and_coming_back_within_one_cut_or_one_message_forgets_what_wa
 {
         for (int moment = 0; moment < MOMENTS; moment++) {
                 const struct story_event lines[] = {
-                        {STORY_RETWEET, 0, 0, RIG_START_MS, false}, {STORY_LEAVE, 0, 0, 0, false},
-                        {STORY_RETWEET, 0, 0, RIG_START_MS, false}, {STORY_RETURN, 0, 0, 0, false},
-                        {STORY_FOLLOW, 0, 0, RIG_START_MS, false},
+                        {.kind = STORY_RETWEET, .account = 0, .ts_ms = RIG_START_MS},
+                        {.kind = STORY_LEAVE, .account = 0, .ts_ms = 0},
+                        {.kind = STORY_RETWEET, .account = 0, .ts_ms = RIG_START_MS},
+                        {.kind = STORY_RETURN, .account = 0, .ts_ms = 0},
+                        {.kind = STORY_FOLLOW, .account = 0, .ts_ms = RIG_START_MS},
                 };
                 redisReply *left;
 
@@ -1097,7 +1118,9 @@ Test(lane, a_board_that_empties_is_filled_by_those_below_its_floor)
         cr_expect(daemon_partition(x, 0)->floors[0].set, "a floor was set");
         rig->wall_ms += 1000;
         for (int a = 0; a < 100; a++) /* written once more, so that those below the floor leave the board */
-                rig_append(rig, &(struct story_event){STORY_FOLLOW, a, 0, rig->wall_ms, false}, 1);
+                rig_append(rig,
+                           &(struct story_event){.kind = STORY_FOLLOW, .account = a, .ts_ms = rig->wall_ms},
+                           1);
         daemon_settle(x, "below the floor");
         x = daemon_crash(x);
         x = started();

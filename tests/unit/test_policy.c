@@ -329,6 +329,24 @@ Test(policy, a_bad_policy_is_told_with_line_column_and_name)
                  "name: p\nrules: [{name: r, types: [a], tiers: [{points: 1},\n{followers_over: -1, points: "
                  "2}]}]",
                  ":3:18: rules.tiers.followers_over: -1 is outside 0 to 9223372036854775807"},
+                {"a fair rule that there is not", "name: p\nrules: [" ONE_RULE "]\nfair: {duplicate: {}}",
+                 ":3:8: fair.duplicate: unknown key; the nearest valid one is fair.duplicates"},
+                {"what is a duplicate is to be said",
+                 "name: p\nrules: [" ONE_RULE "]\nfair: {duplicates: {within: 5}}",
+                 ":3:20: fair.duplicates.same: is required and missing"},
+                {"and within how many records",
+                 "name: p\nrules: [" ONE_RULE "]\nfair: {duplicates: {same: act}}",
+                 ":3:20: fair.duplicates.within: is required and missing"},
+                {"another word", "name: p\nrules: [" ONE_RULE "]\nfair: {duplicates: {same: id, within: 5}}",
+                 ":3:27: fair.duplicates.same: 'id' is neither 'event' (same id, actor, target and type) nor "
+                 "'act' "
+                 "(whatever the type)"},
+                {"within nothing",
+                 "name: p\nrules: [" ONE_RULE "]\nfair: {duplicates: {same: act, within: 0}}",
+                 ":3:40: fair.duplicates.within: 0 is outside 1 to 1000000"},
+                {"within more than memory is for",
+                 "name: p\nrules: [" ONE_RULE "]\nfair: {duplicates: {same: act, within: 1000001}}",
+                 ":3:40: fair.duplicates.within: 1000001 is outside 1 to 1000000"},
         };
 
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -520,6 +538,12 @@ Test(policy, a_change_shows_in_the_version_and_only_what_shapes_counts_in_f)
                  "points: 2}]}\n"
                  "- {name: s, types: [c], tiers: [{points: 3}, {followers_over: 1, points: 3}]}\n",
                  true, true},
+#define FAIR_BASE                                                                                       \
+        "name: p\nrules:\n- {name: r, types: [a, b], tiers: [{points: 1}, {followers_over: 5, points: " \
+        "2}]}\n"                                                                                        \
+        "- {name: s, types: [c], tiers: [{points: 3}]}\n"
+                {"no fair rule is none", FAIR_BASE "fair: {}\n", false, false},
+                {"duplicates", FAIR_BASE "fair: {duplicates: {same: act, within: 5}}\n", true, true},
         };
         struct policy *before = load(base, &day_and_month);
 
@@ -590,6 +614,63 @@ Test(policy, f_is_the_hash_of_the_lines_that_are_documented)
 
         cr_expect(eq(u64, policy->f_version, XXH3_64bits(lines, sizeof lines - 1)));
         policy_free(policy);
+}
+
+Test(policy, what_counts_once_stands_in_the_json_and_in_f_where_it_is_asked_for)
+{
+        static const char rules[] = "name: p\nrules: [" ONE_RULE "]\n";
+        static const char *const fairs[] = {
+                "fair: {duplicates: {same: act, within: 100000}}\n",
+                "fair: {duplicates: {same: event, within: 100000}}\n",
+                "fair: {duplicates: {within: 7, same: event}}\n",
+        };
+        struct policy *policy = NULL, *again = NULL, *last = NULL;
+        struct errmsg reason = {""};
+        struct conf conf = day_and_month;
+        char text[512];
+
+        conf.policy_path = path;
+        for (size_t i = 0; i < sizeof fairs / sizeof *fairs; i++) {
+                (void)snprintf(text, sizeof text, "%s%s", rules, fairs[i]);
+                policy = load(text, &conf);
+                cr_expect(eq(int, policy->duplicates.same, i == 0 ? POLICY_SAME_ACT : POLICY_SAME_EVENT));
+                cr_expect(eq(u32, policy->duplicates.within, i == 2 ? 7 : 100000));
+                cr_assert(eq(int,
+                             policy_parse("it", policy->json, strlen(policy->json), &conf, &again, &reason),
+                             CLOUTD_OK),
+                          "%s", reason.text);
+                cr_expect(policy_same_cells(policy, again));
+                cr_expect(eq(u64, policy->f_version, again->f_version));
+                policy_free(again);
+                if (i == 0) {
+                        static const char f[] = "f 2\nmax_clock_skew_ms 300000\nwindow 86400000 3600000\n"
+                                                "window 2592000000 86400000\nrule\ntype 1 a\nover -1\n"
+                                                "duplicates act 100000\n";
+
+                        cr_expect(ne(ptr,
+                                     strstr(policy->json, "\"headline\":\"30d\",\"fair\":{\"duplicates\":{"
+                                                          "\"same\":\"act\",\"within\":100000}}}"),
+                                     NULL),
+                                  "%s", policy->json);
+                        cr_expect(eq(u64, policy->f_version, XXH3_64bits(f, sizeof f - 1)));
+                } else {
+                        cr_expect(ne(u64, policy->f_version, last->f_version));
+                        cr_expect(eq(int, policy_same_cells(policy, last), 0));
+                        cr_expect(eq(int, policy_reload(&conf, last, &again, &reason), CLOUTD_ECONF),
+                                  "a reload takes the same alone");
+                }
+                policy_free(last);
+                last = policy;
+        }
+        put(rules);
+        cr_expect(eq(int, policy_reload(&conf, last, &again, &reason), CLOUTD_ECONF));
+        (void)snprintf(
+                text, sizeof text,
+                "%s: fair.duplicates: decides what is counted, and is another than at work: read the log "
+                "again under another prefix for it",
+                path);
+        cr_expect(eq(str, reason.text, text));
+        policy_free(last);
 }
 
 Test(policy, a_reload_takes_other_points_and_refuses_other_cells_with_their_place)

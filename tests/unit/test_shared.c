@@ -715,7 +715,9 @@ Test(shared, boards_are_whole_after_floors_are_given_up)
         cr_assert(daemon_partition(x, 0)->floors[0].set, "a floor was set");
         rig->wall_ms += 1000;
         for (int a = 0; a < 100; a++)
-                rig_append(rig, &(struct story_event){STORY_FOLLOW, a, 0, rig->wall_ms, false}, 1);
+                rig_append(rig,
+                           &(struct story_event){.kind = STORY_FOLLOW, .account = a, .ts_ms = rig->wall_ms},
+                           1);
         daemon_settle(x, "below the floor");
         x = daemon_crash(x);
         rig->spread = true;

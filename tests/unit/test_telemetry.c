@@ -612,11 +612,11 @@ Test(telemetry, status_says_it_all_as_json)
                 {"partitions.0",
                  "{\"partition\":1,\"lane\":1,\"phase\":\"owned\",\"next_offset\":40,\"low\":30,"
                  "\"end_offset\":100,\"lag_messages\":60,\"lag_seconds\":2.5,"
-                 "\"missing_messages\":0,\"stopped\":null}"},
+                 "\"missing_messages\":0,\"ids_missing_messages\":0,\"stopped\":null}"},
                 {"partitions.1",
                  "{\"partition\":2,\"lane\":0,\"phase\":\"claiming\",\"next_offset\":null,"
                  "\"low\":null,\"end_offset\":null,\"lag_messages\":null,\"lag_seconds\":null,"
-                 "\"missing_messages\":0,\"stopped\":null}"},
+                 "\"missing_messages\":0,\"ids_missing_messages\":0,\"stopped\":null}"},
                 {"partitions.2.phase", "\"stopped\""},
                 {"partitions.3", "absent"},
                 {"accounts_resident", "10"},
