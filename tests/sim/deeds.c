@@ -283,6 +283,16 @@ static void do_lose(struct world *world, unsigned arg, unsigned more)
                                 "low", 0) > 0)
                 world_hit(world, HIT_OWN_LOST);
         server_do(world->servers[world->primary], command);
+        for (int n = 0; had && more / 2 % 2 == 0 && n < world->profile->n_nodes; n++) {
+                if (node_partition(&world->nodes[n], p) == NULL)
+                        continue;
+                for (unsigned i = 0; i < 1 + arg / 4 % 8; i++) { /* or dies as soon as it has it again */
+                        node_step(&world->nodes[n]);
+                        node_deliver(&world->nodes[n]);
+                        world_pass(world, 1);
+                }
+                do_crash(world, &world->nodes[n], more / 4);
+        }
 }
 
 /* Whose sum a damaged part goes into, and where the account is on a board, nobody knows before it is found out: so where an

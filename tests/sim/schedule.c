@@ -158,6 +158,23 @@ static void make_recorded(struct profile *profile)
         profile->weight[DEED_GIVE] = (uint8_t)(profile->weight[DEED_GIVE] + 6);
 }
 
+/* The same, and the own key is lost while only memory knows what was read, of accounts that Redis has never seen: who comes
+ * next is told how late it is, and begins where it was early. */
+static void make_overtaken(uint64_t state, struct profile *profile)
+{
+        static const uint8_t weight[N_DEEDS] = {
+                [DEED_RUN] = 16,   [DEED_FEED] = 20, [DEED_PRODUCE] = 16,
+                [DEED_EDGES] = 20, [DEED_GIVE] = 6,  [DEED_LOSE] = 8,
+        };
+
+        profile->n_nodes = profile->n_partitions = profile->layout = 1;
+        profile->n_accounts = 2 + (int)(state >> 8 & 3);
+        profile->boards = 0;
+        profile->past = profile->leavers = profile->edgy = profile->spread = profile->known = false;
+        profile->n_deeds = 60 + (int)(state >> 10 & 127);
+        memcpy(profile->weight, weight, sizeof weight);
+}
+
 /* Other points while anything goes on, and back again: accounts of which some are in memory and some are not. */
 static void make_points(uint64_t state, struct profile *profile)
 {
@@ -201,6 +218,7 @@ static void make_repeated(uint64_t z, struct profile *profile)
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
+        const uint64_t recorded = mix(seed ^ UINT64_C(1) << 62);
         const bool odd_log = apart >> 32 & 1 && apart >> 33 & 1 && apart >> 34 & 1;
         unsigned sum = 0;
         int was = 0, again = -1; /* a fault that comes twice, and when */
@@ -214,8 +232,10 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 make_spread(&apart, profile);
         if (odd_log)
                 profile->weight[DEED_LOG] = 4;
-        if (mix(seed ^ UINT64_C(1) << 62) % 8 == 0)
+        if (recorded % 8 == 0)
                 make_recorded(profile);
+        if (recorded % 16 == 0)
+                make_overtaken(recorded, profile);
         if ((apart >> 35 & 15) == 0)
                 make_fickle(profile);
         if (mix(seed ^ UINT64_C(1) << 61) % 8 == 0)
