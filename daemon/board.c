@@ -127,7 +127,7 @@ void board_check(struct partition *p, uint32_t number)
         history = account_history(p, record, &len);
         history_tally(lane->scoring, record->place, history, len, account_moments(p, record).at, &tally);
         for (size_t w = 0; w <= lane->scoring->n_windows; w++) {
-                const int64_t points = scoring_points(lane->scoring, tally.counts[w]);
+                const int64_t points = tally_points(lane->scoring, &tally, w);
 
                 if (board_belongs(p, w, points, id, record->id_len) != (bool)(record->boards >> w & 1)) {
                         account_dirty(p, number);

@@ -128,7 +128,7 @@ static void count_points(struct encoding *e, unsigned place)
 
         history_tally(scoring, place, e->history, e->history_len, e->write->at, &e->tally);
         for (size_t w = 0; w <= scoring->n_windows; w++) {
-                e->points[w] = scoring_points(scoring, e->tally.counts[w]);
+                e->points[w] = tally_points(scoring, &e->tally, w);
                 e->changed[w] = true;
         }
         if (e->flags & RECORD_ALL)

@@ -95,12 +95,13 @@ wall_ms_t scoring_next_edge(const struct scoring *scoring, wall_ms_t after)
         return next;
 }
 
-/* counts of one row, sparse: read a mask and its counts into @counts (zeroed by the caller) */
-static const uint8_t *row_get(const uint8_t *p, int64_t *counts)
+/* counts of one row, sparse: read the mask of what is not 0, and its counts into @counts (zeroed by the caller) */
+static const uint8_t *row_get(const uint8_t *p, int64_t *counts, uint64_t *ret_mask)
 {
         uint64_t mask, v;
 
         p = leb_get(p, &mask);
+        *ret_mask = mask;
         while (mask != 0) {
                 const int cell = __builtin_ctzll(mask);
 
@@ -120,12 +121,13 @@ static bool row_is_zero(const int64_t *counts, size_t n)
         return any == 0;
 }
 
-static uint8_t *row_put(uint8_t *out, const int64_t *counts, size_t n)
+/* Of cells that are not in @cells, the count is 0. */
+static uint8_t *row_put(uint8_t *out, const int64_t *counts, uint64_t cells)
 {
         uint64_t mask = 0;
 
-        for (size_t c = 0; c < n; c++)
-                mask |= (uint64_t)(counts[c] != 0) << c;
+        for (; cells != 0; cells &= cells - 1)
+                mask |= (uint64_t)(counts[__builtin_ctzll(cells)] != 0) << __builtin_ctzll(cells);
         out = leb_put(out, mask);
         for (; mask != 0; mask &= mask - 1)
                 out = leb_put(out, zigzag(counts[__builtin_ctzll(mask)]));
@@ -397,13 +399,14 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
         const wall_ms_t kept_from = now_ms - PRUNE_MARGIN_MS;
         const size_t n_rings = scoring->n_rings;
         const uint8_t *in = history;
+        uint64_t in_totals = 0;
         bool counted = false;
         unsigned mask = 0;
         uint8_t *start;
 
         memset(totals, 0, scoring->n_cells * sizeof *totals);
         if (len != 0)
-                in = row_get(in, totals);
+                in = row_get(in, totals, &in_totals);
         for (size_t i = 0; i < n_rings; i++) {
                 const struct scoring_ring *ring = &scoring->rings[i];
 
@@ -415,16 +418,16 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
         }
         for (size_t c = 0; c < scoring->n_cells; c++) {
                 count_add(&totals[c], counts[c]);
-                mask |= (unsigned)(counted && counts[c] != 0) << c;
+                mask |= (unsigned)(counts[c] != 0) << c;
         }
-        start = row_put(out, totals, scoring->n_cells);
+        start = row_put(out, totals, in_totals | mask);
         r.scoring = scoring;
         r.newest_in = r.newest = (struct newest){.place = place};
         r.any = false;
         r.in = bit_reader(in, len != 0 ? history + len : in);
         r.out = (struct bit_writer){.p = start};
         r.cells_in = cells_of((unsigned)bits_take(&r.in, (unsigned)scoring->n_cells));
-        r.cells = cells_of(r.cells_in.mask | mask);
+        r.cells = cells_of(r.cells_in.mask | (counted ? mask : 0));
         rank(&r, counts);
         bits_put(&r.out, r.cells.mask, (unsigned)scoring->n_cells);
         for (size_t i = 0; i < n_rings; i++)
@@ -482,11 +485,14 @@ void history_tally(const struct scoring *scoring, unsigned place, const uint8_t 
         struct cells cells;
 
         ret_tally->next_ms = 0;
+        ret_tally->cells = 0;
         memset(ret_tally->counts, 0, (scoring->n_windows + 1) * sizeof *ret_tally->counts);
         if (len == 0)
                 return;
-        in = bit_reader(row_get(history, ret_tally->counts[scoring->n_windows]), history + len);
+        in = bit_reader(row_get(history, ret_tally->counts[scoring->n_windows], &ret_tally->cells),
+                        history + len);
         cells = cells_of((unsigned)bits_take(&in, (unsigned)scoring->n_cells));
+        ret_tally->cells |= cells.mask;
         for (size_t r = 0; r < scoring->n_rings && cells.n > 0; r++)
                 ring_tally(scoring, &scoring->rings[r], ring_bucket(&scoring->rings[r], place, at), &in,
                            &cells, &newest, ret_tally, &next);
@@ -498,20 +504,23 @@ size_t tally_pack(const struct scoring *scoring, const struct tally *tally, uint
         uint8_t *p = out;
 
         for (size_t w = 0; w < scoring->n_windows; w++)
-                p = row_put(p, tally->counts[w], scoring->n_cells);
+                p = row_put(p, tally->counts[w], tally->cells);
         return (size_t)(p - out);
 }
 
 /* Counts of so many bits: 16 of them, by 10^6 points each, fit 64 with the sign. */
 #define POINTS_NARROW 38
 
-int64_t scoring_points(const struct scoring *scoring, const int64_t *counts)
+/* Of cells that are not in @cells, the count is 0. */
+static inline int64_t points_of(const struct scoring *scoring, const int64_t *counts, uint64_t cells)
 {
         int64_t narrow = 0;
         uint64_t wide = 0; /* bits of all counts beyond the sign */
         __int128 sum = 0;  /* 16 cells of 2^49 * 10080 buckets * 10^6 points do not fit 64 bits */
 
-        for (size_t c = 0; c < scoring->n_cells; c++) {
+        for (; cells != 0; cells &= cells - 1) {
+                const int c = __builtin_ctzll(cells);
+
                 wide |= (uint64_t)(counts[c] ^ counts[c] >> 63);
                 narrow = (int64_t)((uint64_t)narrow + (uint64_t)counts[c] * (uint64_t)scoring->points[c]);
         }
@@ -522,6 +531,16 @@ int64_t scoring_points(const struct scoring *scoring, const int64_t *counts)
         if (sum > INT64_MAX)
                 return INT64_MAX;
         return sum < INT64_MIN ? INT64_MIN : (int64_t)sum;
+}
+
+int64_t scoring_points(const struct scoring *scoring, const int64_t *counts)
+{
+        return points_of(scoring, counts, (UINT64_C(1) << scoring->n_cells) - 1);
+}
+
+int64_t tally_points(const struct scoring *scoring, const struct tally *tally, size_t window)
+{
+        return points_of(scoring, tally->counts[window], tally->cells);
 }
 
 /* A mask and its counts, as row_put() writes them; NULL if not. */
@@ -680,7 +699,9 @@ bool history_from_2(const struct scoring *scoring, unsigned place, const uint8_t
                         for (size_t i = n[r]; i-- > 0;) {
                                 int64_t row[POLICY_CELLS_MAX] = {0};
 
-                                (void)row_get(entry[i].row, row);
+                                uint64_t any;
+
+                                (void)row_get(entry[i].row, row, &any);
                                 for (unsigned rank = cells.n; rank-- > 0;)
                                         if (row[cells.at[rank]] != 0)
                                                 run_put(&run, entry[i].bucket, rank, row[cells.at[rank]]);

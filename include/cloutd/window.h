@@ -108,6 +108,7 @@ size_t history_add(const struct scoring *scoring, unsigned place, const uint8_t 
 /* The counts of every window at a moment. */
 struct tally {
         int64_t counts[WINDOWS_MAX][POLICY_CELLS_MAX]; /* [n_windows] is "all" */
+        uint64_t cells;    /* a bit for each that may be other than 0 in any window */
         wall_ms_t next_ms; /* the first later moment at which one of them changes by itself; 0: never */
 };
 void history_tally(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len,
@@ -120,6 +121,7 @@ size_t tally_pack(const struct scoring *scoring, const struct tally *tally, uint
 
 /* Points of a row of counts, by the policy's table; stops at INT64_MAX and INT64_MIN instead of wrapping. */
 int64_t scoring_points(const struct scoring *scoring, const int64_t *counts);
+int64_t tally_points(const struct scoring *scoring, const struct tally *tally, size_t window);
 
 /* Whether @history is one that history_add() can have written under this layout. */
 bool history_valid(const struct scoring *scoring, unsigned place, const uint8_t *history, size_t len);

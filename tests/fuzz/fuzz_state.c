@@ -55,7 +55,7 @@ static void try_history(const struct scoring *scoring, unsigned place, const uin
                 history_tally(scoring, place, history, len, moments[i], &tally);
                 CHECK(tally.next_ms == 0 || tally.next_ms > moments[i]);
                 for (size_t w = 0; w <= scoring->n_windows; w++)
-                        (void)scoring_points(scoring, tally.counts[w]);
+                        CHECK(tally_points(scoring, &tally, w) == scoring_points(scoring, tally.counts[w]));
         }
         /* a count at its bound cannot be added to: that is an abort by design, not a find */
         for (size_t c = 0; c < scoring->n_cells; c++)

@@ -306,12 +306,13 @@ static size_t random_part(const struct scoring *scoring, wall_ms_t at, wall_ms_t
                           struct tally *ret_tally, uint8_t *out)
 {
         const struct scoring one = {.n_windows = 1, .n_cells = scoring->n_cells};
-        struct tally all = {.next_ms = 0};
+        struct tally all = {.cells = (1u << scoring->n_cells) - 1};
         uint8_t rows[TALLY_BYTES], history[TALLY_BYTES];
         struct state state = {
                 .gen = 1, .pos = (int64_t)(rig_random(rig) >> 2), .at = at, .next = next, .rows = rows};
 
         memset(ret_tally, 0, sizeof *ret_tally);
+        ret_tally->cells = all.cells;
         for (size_t w = 0; w <= scoring->n_windows; w++)
                 for (size_t c = 0; c < scoring->n_cells; c++)
                         ret_tally->counts[w][c] = random_count();
@@ -422,7 +423,7 @@ Test(shared, points_of_a_sum_stop_at_the_ends_of_64_bits)
         scoring_init(&scoring, rig->conf, rig->policy);
         freeReplyObject(rig_redis(rig, "FUNCTION LOAD %s", shared_function()));
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-                struct tally tally = {.next_ms = 0};
+                struct tally tally = {.cells = (1u << scoring.n_cells) - 1};
                 uint8_t packed[STATE_OVERHEAD + TALLY_BYTES], bytes[TALLY_BYTES];
                 redisReply *reply;
                 size_t len;

@@ -267,6 +267,9 @@ static void pair_compare(const struct pair *pair, wall_ms_t at)
                         cr_assert(eq(i64, tally.counts[w][c], model_count(&pair->model, w, c, at)),
                                   "%s: place %u, window %zu, cell %u at %" PRId64, pair->model.layout->why,
                                   pair->model.place, w, c, at);
+        for (size_t w = 0; w <= pair->scoring.n_windows; w++)
+                cr_assert(eq(i64, tally_points(&pair->scoring, &tally, w),
+                             scoring_points(&pair->scoring, tally.counts[w])));
         cr_assert(eq(i64, tally.next_ms, model_next(&pair->model, at)),
                   "%s: next change after %" PRId64 ", place %u", pair->model.layout->why, at,
                   pair->model.place);
@@ -1141,7 +1144,7 @@ Test(window, points_stop_at_the_ends_of_64_bits)
 Test(window, the_rows_of_a_tally_are_the_documented_bytes)
 {
         struct scoring scoring = {.n_windows = 3, .n_cells = 3};
-        const struct tally tally = {.counts = {{0, 0, 0}, {-1, 0, 64}, {1, 2, 0}, {9, 9, 9}}};
+        const struct tally tally = {.counts = {{0, 0, 0}, {-1, 0, 64}, {1, 2, 0}, {9, 9, 9}}, .cells = 7};
         /* a mask, then zigzag counts; the row of "all" is not among them */
         const uint8_t want[] = {0, 5, 1, 0x80, 0x01, 3, 2, 4};
         uint8_t got[TALLY_BYTES];
@@ -1153,7 +1156,7 @@ Test(window, the_rows_of_a_tally_are_the_documented_bytes)
 Test(window, the_widest_rows_fit_their_room)
 {
         struct scoring scoring = {.n_windows = CONF_WINDOWS_MAX, .n_cells = POLICY_CELLS_MAX};
-        static struct tally tally;
+        static struct tally tally = {.cells = (1u << POLICY_CELLS_MAX) - 1};
         uint8_t got[TALLY_BYTES];
 
         for (size_t w = 0; w < WINDOWS_MAX; w++)
