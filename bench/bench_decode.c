@@ -333,14 +333,6 @@ static uint64_t run_simdjson(const struct feed *feed, struct decoder *decoder, b
 }
 #endif
 
-static void print_row(const char *name, const struct feed *feed, double *ns, size_t n_reps)
-{
-        const struct spread s = spread_of(ns, n_reps);
-
-        printf("%-33s %-22s %7.1f %7.1f %7.1f %7.1f\n", name, feed->name,
-               (double)feed->bytes / (double)feed->n_events - 1, s.min, s.median, s.p99);
-}
-
 /* @ours against @rival, each by repetition. */
 static void figure_ratio(const double *ours, const double *rival, size_t n_reps, const char *name,
                          const char *feed)
@@ -350,7 +342,7 @@ static void figure_ratio(const double *ours, const double *rival, size_t n_reps,
         CHECK(ratios != NULL);
         for (size_t i = 0; i < n_reps; i++)
                 ratios[i] = ours[i] / rival[i];
-        figure(spread_of(ratios, n_reps).median, "to_%s.%s", name, feed);
+        figures(ratios, n_reps, "to_%s.%s", name, feed);
         free(ratios);
 }
 
@@ -430,11 +422,14 @@ int main(int argc, char **argv)
                         figure_ratio(ours[rows[i].feed], ns + i * n_reps, n_reps, rows[i].rival,
                                      keys[rows[i].feed]);
         }
-        printf("%-33s %-22s %7s %7s %7s %7s   ns of CPU\n", "what", "feed", "bytes", "min", "median", "p99");
+        print_spread_head("what, of which feed, bytes", "ns of CPU");
         for (size_t i = 0; i < n_rows; i++) {
-                print_row(rows[i].name, &feeds[rows[i].feed], ns + i * n_reps, n_reps);
+                const struct feed *feed = &feeds[rows[i].feed];
+
                 if (rows[i].run == run_decode)
-                        figure(quantile(ns + i * n_reps, n_reps, 0.5), "%s_ns", keys[rows[i].feed]);
+                        figures(ns + i * n_reps, n_reps, "%s_ns", keys[rows[i].feed]);
+                print_spread(ns + i * n_reps, n_reps, "%-33s %-22s %5.1f", rows[i].name, feed->name,
+                             (double)feed->bytes / (double)feed->n_events - 1);
                 decoder_free(decoders[i]);
         }
         printf("# (%" PRIx64 ")\n", sink); /* so that nothing measured can be left out as unused */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_lane.c - what do an event and an account cost the daemon's own thread, from a message in memory to Redis?
  *
- *      bench_lane [--accounts N] [--events N] [--rounds N] [--windows YAML] [--policy FILE] [--record FILE]
+ *      bench_lane [--accounts N] [--events N] [--rounds N] [--rival] [--turns N] [--windows YAML] [--policy FILE]
+ *                 [--record FILE]
  *      bench_lane --days N [--accounts N]
  *
  * A real lane on one partition and a redis-server of its own, without librdkafka and threads.  A round hands EVENTS events
@@ -10,6 +11,13 @@
  * nothing to fetch ahead: the difference is what its batches are worth.  CPU time of the thread, the making of the events
  * left out; the first two rounds, in which accounts are new, warm up.  At the end the points in Redis are compared with
  * what was handed over.
+ *
+ * With --rival: it writes what readers see of the accounts that the round had, by redisAppendCommand(), in pipelines as deep, to
+ * keys of its own: it knows the points already, packs no state, guards nothing.
+ *
+ * With --turns, behind the rounds: a turn has a round, then a day passes without an event, and whoever had one slides out of
+ * the 24 hours.  Then the lane is replaced by one that knows nobody: an event for each account of the round has it loaded,
+ * counted and written; a second one for each has it counted and written.  The difference is a load.
  *
  * With --days: one event an account and day in the mean, nothing is written; how much memory does an account take then?
  *
@@ -42,13 +50,15 @@
 #define ROUNDS_MAX 64
 #define FOLLOWERS  9000 /* of every actor: all events of a type earn the same */
 #define CHECK_MAX  20000
+#define PIPELINE   512 /* accounts, as in an EXEC of a lane */
 
 static const char *const types[] = {"retweet", "reply", "follow", "mention"};
 static const int points[] = {10, 10, 1, 0};
 
 static struct {
         uint32_t n_accounts;
-        size_t n_events, n_rounds, n_days;
+        size_t n_events, n_rounds, n_turns, n_days;
+        bool rival;
         const char *windows, *policy, *record;
 } options = {.n_accounts = 100000,
              .n_events = 1000000,
@@ -73,8 +83,12 @@ static struct {
         FILE *record;
         const struct redis_link_ops *link_ops; /* of the connection that is recorded */
         int64_t *all;                          /* what each account's points must be */
+        uint32_t *touched; /* the accounts that have had an event since forget_touched() */
+        size_t n_touched;
+        bool *is_touched;
         char text[AT_ONCE][EVENT_MAX];
-        struct log_record records[AT_ONCE];
+        struct log_record records[AT_ONCE], last;
+        char last_text[EVENT_MAX];
 } b;
 
 /* ---- the world that the lane sees ---- */
@@ -197,7 +211,21 @@ static void step(void)
                 (void)poll(fds, n, 1000);
 }
 
-static void open_lane(void)
+/* A lane that has the partition.  It first looks whether the last record is still the one that was counted. */
+static void new_lane(void)
+{
+        b.lane = lane_new(&b.shared, &env, 0);
+        CHECK(b.lane != NULL);
+        b.claimed = false;
+        lane_order(b.lane, &(struct order){ORDER_ASSIGN, 0, 0}, b.mono_us);
+        for (int i = 0; i < STEPS_MAX && !b.claimed; i++)
+                step();
+        CHECK(b.claimed);
+        if (b.offset > 0)
+                lane_records(b.lane, &b.last, 1, b.wall_ms, b.mono_us);
+}
+
+static void open_world(void)
 {
         static const uint32_t source = 1;
 
@@ -218,16 +246,14 @@ static void open_lane(void)
         b.shared.telemetry = b.telemetry;
         b.wall_ms = START_MS;
         b.mono_us = 1000000;
-        b.lane = lane_new(&b.shared, &env, 0);
         b.all = calloc(options.n_accounts, sizeof *b.all);
-        CHECK(b.lane != NULL && b.all != NULL);
-        lane_order(b.lane, &(struct order){ORDER_ASSIGN, 0, 0}, b.mono_us);
-        for (int i = 0; i < STEPS_MAX && !b.claimed; i++)
-                step();
-        CHECK(b.claimed);
+        b.touched = calloc(options.n_accounts, sizeof *b.touched);
+        b.is_touched = calloc(options.n_accounts, sizeof *b.is_touched);
+        CHECK(b.all != NULL && b.touched != NULL && b.is_touched != NULL);
+        new_lane();
 }
 
-static void close_lane(void)
+static void close_world(void)
 {
         static const char *const files[] = {"cloutd.yaml", "redis.sock", "redis.log"};
         char path[128];
@@ -246,6 +272,8 @@ static void close_lane(void)
         }
         (void)rmdir(b.folder);
         free(b.all);
+        free(b.touched);
+        free(b.is_touched);
 }
 
 /* ---- events ---- */
@@ -261,8 +289,18 @@ static void make_event(size_t i, uint32_t account)
                          FOLLOWERS, account, b.wall_ms - (wall_ms_t)(random_next(&b.random) % 1000));
 
         b.all[account] += points[type];
+        if (!b.is_touched[account]) {
+                b.is_touched[account] = true;
+                b.touched[b.n_touched++] = account;
+        }
         b.records[i] = (struct log_record){
                 .offset = b.offset++, .time_ms = b.wall_ms, .value = b.text[i], .value_len = (size_t)len};
+}
+
+static void forget_touched(void)
+{
+        while (b.n_touched > 0)
+                b.is_touched[b.touched[--b.n_touched]] = false;
 }
 
 /* Popular accounts are not neighbours: ranks are spread over the numbers. */
@@ -276,12 +314,16 @@ static uint32_t popular_account(void)
 static double hand_over(size_t n, bool singly)
 {
         const double before = thread_cpu_ns();
+        double ns;
 
         if (!singly)
                 lane_records(b.lane, b.records, n, b.wall_ms, b.mono_us);
         for (size_t i = 0; singly && i < n; i++)
                 lane_records(b.lane, &b.records[i], 1, b.wall_ms, b.mono_us);
-        return thread_cpu_ns() - before;
+        ns = thread_cpu_ns() - before;
+        b.last = b.records[n - 1];
+        b.last.value = memcpy(b.last_text, b.last.value, b.last.value_len);
+        return ns;
 }
 
 /* Step until Redis has everything; CPU time in ns, without what sleeps. */
@@ -298,62 +340,164 @@ static double write_all(void)
         return thread_cpu_ns() - before;
 }
 
+/* The rival's way of writing the accounts that were touched; CPU time in ns, without what sleeps. */
+static double write_plainly(void)
+{
+        const double before = thread_cpu_ns();
+
+        for (size_t from = 0, n; from < b.n_touched; from += n) {
+                n = b.n_touched - from < PIPELINE ? b.n_touched - from : PIPELINE;
+                for (size_t i = from; i < from + n; i++) {
+                        const long long all = b.all[b.touched[i]];
+
+                        CHECK(redisAppendCommand(
+                                      b.redis,
+                                      "HSET rival:a:user_%u score %lld cells %s 24h %lld 30d %lld 90d %lld "
+                                      "all %lld at %lld",
+                                      b.touched[i], all, "4 0 5 0 3 0 0", all, all, all, all,
+                                      (long long)b.wall_ms) == REDIS_OK);
+                }
+                for (size_t i = 0; i < n; i++) {
+                        void *reply;
+
+                        CHECK(redisGetReply(b.redis, &reply) == REDIS_OK);
+                        freeReplyObject(reply);
+                }
+        }
+        return thread_cpu_ns() - before;
+}
+
+static void check_points(const char *prefix, uint32_t account)
+{
+        redisReply *reply = redisCommand(b.redis, "HGET %s:a:user_%u all", prefix, account);
+        const long long got = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : 0;
+
+        if (got != b.all[account]) {
+                (void)fprintf(stderr, "bench_lane: %s:a:user_%u has %lld points instead of %" PRId64 "\n",
+                              prefix, account, got, b.all[account]);
+                exit(1);
+        }
+        freeReplyObject(reply);
+}
+
 static void check_redis(void)
 {
         const uint32_t stride = options.n_accounts / CHECK_MAX + 1;
 
-        for (uint32_t account = 0; account < options.n_accounts; account += stride) {
-                redisReply *reply = redisCommand(b.redis, "HGET clout:a:user_%u all", account);
-                const long long got = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : 0;
-
-                if (got != b.all[account]) {
-                        (void)fprintf(stderr, "bench_lane: user_%u has %lld points instead of %" PRId64 "\n",
-                                      account, got, b.all[account]);
-                        exit(1);
-                }
-                freeReplyObject(reply);
-        }
+        for (uint32_t account = 0; account < options.n_accounts; account += stride)
+                check_points("clout", account);
 }
 
 /* ---- what is measured ---- */
 
+static uint64_t counted(size_t counter)
+{
+        return telemetry_sum(b.telemetry, counter);
+}
+
+/* A round's events handed over; CPU time in ns. */
+static double count_events(bool singly)
+{
+        double ns = 0;
+
+        for (size_t done = 0; done < options.n_events; done += AT_ONCE) {
+                for (size_t i = 0; i < AT_ONCE; i++)
+                        make_event(i, popular_account());
+                ns += hand_over(AT_ONCE, singly);
+        }
+        return ns;
+}
+
 static void bench_rounds(void)
 {
-        enum { BATCHES, SINGLY, WRITE, ROWS };
+        enum { BATCHES, SINGLY, WRITE, PLAINLY, TO_PLAINLY, ROWS };
         static const char *const names[ROWS] = {"an event, in batches", "an event, one by one",
-                                                "an account, written"};
-        static const char *const figure_names[ROWS] = {"event", "event_singly", "write"};
-        double ns[ROWS][ROUNDS_MAX];
+                                                "an account, written", "the rival: redisAppendCommand()"};
+        static const char *const figure_names[ROWS] = {"event_ns", "event_singly_ns", "write_ns",
+                                                       "rival_write_ns", "write_to_rival"};
+        const size_t n_rows = options.rival ? ROWS : PLAINLY;
+        double values[ROWS][ROUNDS_MAX];
         size_t n[ROWS] = {0};
 
         CHECK(options.n_rounds <= ROUNDS_MAX);
         for (size_t round = 0; round < options.n_rounds + 2; round++) {
                 const bool singly = round % 2 == 1;
-                const uint64_t writes = telemetry_sum(b.telemetry, LANE_WRITES);
-                double count_ns = 0, write_ns;
-                uint64_t n_writes;
+                const uint64_t writes = counted(LANE_WRITES);
+                double ns[ROWS];
 
-                for (size_t done = 0; done < options.n_events; done += AT_ONCE) {
-                        for (size_t i = 0; i < AT_ONCE; i++)
-                                make_event(i, popular_account());
-                        count_ns += hand_over(AT_ONCE, singly);
+                forget_touched();
+                ns[singly] = count_events(singly) / (double)options.n_events;
+                ns[WRITE] = write_all();
+                ns[WRITE] /= (double)(counted(LANE_WRITES) - writes);
+                if (options.rival) {
+                        ns[PLAINLY] = write_plainly() / (double)b.n_touched;
+                        ns[TO_PLAINLY] = ns[WRITE] / ns[PLAINLY];
                 }
-                write_ns = write_all();
-                n_writes = telemetry_sum(b.telemetry, LANE_WRITES) - writes;
                 b.wall_ms += 5 * MINUTE_MS;
-                if (round < 2)
-                        continue;
-                ns[singly][n[singly]++] = count_ns / (double)options.n_events;
-                ns[WRITE][n[WRITE]++] = write_ns / (double)n_writes;
+                for (size_t row = 0; row < n_rows; row++)
+                        if (round >= 2 && row != !singly)
+                                values[row][n[row]++] = ns[row];
         }
         check_redis();
-        (void)printf("%-24s %8s %8s %8s   ns of CPU\n", "", "least", "median", "most");
-        for (size_t row = 0; row < ROWS; row++) {
-                const struct spread s = spread_of(ns[row], n[row]);
-
-                (void)printf("%-24s %8.1f %8.1f %8.1f\n", names[row], s.min, s.median, s.max);
-                figure(s.median, "%s_ns", figure_names[row]);
+        for (size_t i = 0; options.rival && i < b.n_touched; i += b.n_touched / CHECK_MAX + 1)
+                check_points("rival", b.touched[i]);
+        for (size_t row = 0; row < n_rows; row++) {
+                figures(values[row], n[row], "%s", figure_names[row]);
+                if (row != TO_PLAINLY)
+                        print_spread(values[row], n[row], "%s", names[row]);
         }
+}
+
+/* A day passes; CPU time in ns.  (Not inlined, nor is the next one: bench/instructions.py counts what they take.) */
+static __attribute__((noinline)) double slide(void)
+{
+        b.wall_ms += DAY_MS;
+        return write_all();
+}
+
+/* An event for each account that was touched. */
+static __attribute__((noinline)) double events_for_touched(void)
+{
+        double ns = 0;
+
+        for (size_t from = 0, n; from < b.n_touched; from += n) {
+                n = b.n_touched - from < AT_ONCE ? b.n_touched - from : AT_ONCE;
+                for (size_t i = 0; i < n; i++)
+                        make_event(i, b.touched[from + i]);
+                ns += hand_over(n, false);
+        }
+        return ns + write_all();
+}
+
+static void bench_turns(void)
+{
+        double slide_ns[ROUNDS_MAX], load_ns[ROUNDS_MAX];
+        uint64_t n_slid = counted(LANE_FIRED), n_loaded = counted(LANE_LOADS);
+
+        CHECK(options.n_turns <= ROUNDS_MAX);
+        for (size_t turn = 0; turn < options.n_turns; turn++) {
+                const uint64_t fired = counted(LANE_FIRED), loads = counted(LANE_LOADS);
+
+                forget_touched();
+                (void)count_events(false);
+                (void)write_all();
+                slide_ns[turn] = slide() / (double)(counted(LANE_FIRED) - fired);
+                (void)lane_free(b.lane);
+                new_lane();
+                load_ns[turn] = events_for_touched();
+                b.wall_ms += MINUTE_MS;
+                load_ns[turn] =
+                        (load_ns[turn] - events_for_touched()) / (double)(counted(LANE_LOADS) - loads);
+        }
+        check_redis();
+        n_slid = counted(LANE_FIRED) - n_slid;
+        n_loaded = counted(LANE_LOADS) - n_loaded;
+        figure((double)n_slid, "slid");
+        figure((double)n_loaded, "loaded");
+        figures(slide_ns, options.n_turns, "slide_ns");
+        figures(load_ns, options.n_turns, "load_ns");
+        print_spread(slide_ns, options.n_turns, "an account, slid out of a window");
+        print_spread(load_ns, options.n_turns, "an account, loaded");
 }
 
 static double resident_bytes(void)
@@ -430,7 +574,8 @@ int main(int argc, char **argv)
 {
         static const struct option long_options[] = {
                 {"accounts", required_argument, NULL, 'a'}, {"events", required_argument, NULL, 'e'},
-                {"rounds", required_argument, NULL, 'r'},   {"days", required_argument, NULL, 'd'},
+                {"rounds", required_argument, NULL, 'r'},   {"rival", no_argument, NULL, 'v'},
+                {"turns", required_argument, NULL, 't'},    {"days", required_argument, NULL, 'd'},
                 {"windows", required_argument, NULL, 'w'},  {"policy", required_argument, NULL, 'p'},
                 {"record", required_argument, NULL, 'R'},   {0}};
         int option;
@@ -440,6 +585,8 @@ int main(int argc, char **argv)
                 case 'a': options.n_accounts = (uint32_t)number_of(optarg); break;
                 case 'e': options.n_events = number_of(optarg) / AT_ONCE * AT_ONCE; break;
                 case 'r': options.n_rounds = number_of(optarg); break;
+                case 'v': options.rival = true; break;
+                case 't': options.n_turns = number_of(optarg); break;
                 case 'd': options.n_days = number_of(optarg); break;
                 case 'w': options.windows = optarg; break;
                 case 'p': options.policy = optarg; break;
@@ -447,12 +594,16 @@ int main(int argc, char **argv)
                 default: return 64;
                 }
         print_machine();
-        open_lane();
-        if (options.n_days > 0)
+        open_world();
+        if (options.n_days > 0) {
                 bench_days();
-        else
+        } else {
+                print_spread_head("", "ns of CPU");
                 bench_rounds();
+                if (options.n_turns > 0)
+                        bench_turns();
+        }
         print_figures();
-        close_lane();
+        close_world();
         return 0;
 }

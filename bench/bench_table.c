@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_table.c - how long does it take to find an account?
  *
- *      bench_table [ACCOUNTS ...]      1,000,000; ten million take 3 GB
+ *      bench_table REPETITIONS ACCOUNTS ...      ten million take 3 GB
  *
  * Three ways to the same answer, in turns within one run: the table in batches of 64 with its three passes,
  * the table one by one, and the plain rival, a chained hash table under a mutex.  Streams from a fixed seed: accounts
@@ -19,12 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EVENTS      (1u << 20)
-#define BATCH       64
-#define REPETITIONS 7
-#define N_CELLS     7
-#define ID_BYTES    16
-#define EVENT_BYTES 176 /* more than any event made here has */
+#define EVENTS          (1u << 20)
+#define BATCH           64
+#define REPETITIONS_MAX 31
+#define N_CELLS         7
+#define ID_BYTES        16
+#define EVENT_BYTES     176 /* more than any event made here has */
 
 struct request {
         uint64_t hash;
@@ -63,6 +63,7 @@ struct rival {
 };
 
 static uint64_t random_state = 42;
+static size_t repetitions;
 
 static size_t make_id(char *id, uint32_t account)
 {
@@ -243,43 +244,40 @@ static const struct {
 } laws[] = {{"even", 0}, {"zipf_1.0", 1}, {"zipf_1.1", 1.1}};
 
 /* The look-ups' part of way @w in a repetition: without what comes before them. */
-static double part(double (*ns)[REPETITIONS], int w, int repetition)
+static double part(double (*ns)[REPETITIONS_MAX], int w, size_t repetition)
 {
         return ns[w][repetition] - ns[NOTHING][repetition];
 }
 
-static void report(double (*ns)[REPETITIONS], size_t n, const char *law, bool decoded)
+static void report(double (*ns)[REPETITIONS_MAX], size_t n, const char *law, bool decoded)
 {
-        static const char *const keys[N_WAYS] = {"", "", "singly", "mutex"};
-        double ratios[REPETITIONS], values[REPETITIONS];
+        static const char *const keys[N_WAYS] = {"", "batches", "singly", "mutex"};
+        const char *from = decoded ? "decoded" : "ready";
+        double ratios[REPETITIONS_MAX], values[REPETITIONS_MAX];
 
         for (int w = BATCHES; w < N_WAYS; w++) {
-                struct spread s;
-
-                for (int i = 0; i < REPETITIONS; i++) {
+                for (size_t i = 0; i < repetitions; i++) {
                         values[i] = part(ns, w, i);
                         ratios[i] = part(ns, BATCHES, i) / part(ns, w, i);
                 }
-                s = spread_of(values, REPETITIONS);
-                (void)printf("%9zu  %-8s  %-14s  %-28s %8.1f %8.1f %8.1f\n", n, law,
-                             decoded ? "behind decoder" : "ids ready", ways[w].name, s.min, s.median, s.max);
+                figures(values, repetitions, "%s_%s_ns.%zu.%s", from, keys[w], n, law);
                 if (w != BATCHES)
-                        figure(spread_of(ratios, REPETITIONS).median, "%s_to_%s.%zu.%s",
-                               decoded ? "decoded" : "ready", keys[w], n, law);
+                        figures(ratios, repetitions, "%s_to_%s.%zu.%s", from, keys[w], n, law);
+                print_spread(values, repetitions, "%9zu  %-8s  %-14s  %s", n, law,
+                             decoded ? "behind decoder" : "ids ready", ways[w].name);
         }
-        (void)fflush(stdout);
 }
 
 static void measure(struct table *table, struct rival *rival, const struct stream *stream, size_t n,
                     const char *law)
 {
-        double ns[N_WAYS][REPETITIONS];
+        double ns[N_WAYS][REPETITIONS_MAX];
         uint64_t answers[2] = {0, true_answer(stream->requests, n)}; /* of nothing, of the others */
 
         for (size_t i = 0; i < EVENTS; i++)
                 answers[0] += stream->requests[i].hash;
         /* the first round warms up and is not counted */
-        for (int repetition = -1; repetition < REPETITIONS; repetition++)
+        for (size_t repetition = 0; repetition <= repetitions; repetition++)
                 for (int w = 0; w < N_WAYS; w++) {
                         double before;
                         uint64_t got;
@@ -287,8 +285,8 @@ static void measure(struct table *table, struct rival *rival, const struct strea
                         forget(w, table, rival);
                         before = thread_cpu_ns();
                         got = ways[w].run(table, rival, stream);
-                        if (repetition >= 0)
-                                ns[w][repetition] = (thread_cpu_ns() - before) / EVENTS;
+                        if (repetition > 0)
+                                ns[w][repetition - 1] = (thread_cpu_ns() - before) / EVENTS;
                         if (got != answers[w != NOTHING]) {
                                 (void)fprintf(stderr, "%s: %" PRIu64 " instead of %" PRIu64 "\n",
                                               ways[w].name, got, answers[w != NOTHING]);
@@ -369,24 +367,28 @@ static void bench(size_t n)
         (void)slabs_free(slabs);
 }
 
+static size_t number_of(const char *text, size_t least, size_t most)
+{
+        char *end;
+        const size_t n = strtoul(text, &end, 10);
+
+        if (*end == '\0' && n >= least && n <= most)
+                return n;
+        (void)fprintf(stderr, "bench_table: %s is not from %zu to %zu\n", text, least, most);
+        exit(64);
+}
+
 int main(int argc, char **argv)
 {
-        print_machine();
-        (void)printf("%9s  %-8s  %-14s  %-28s %8s %8s %8s   ns of CPU a look-up\n", "accounts", "stream", "",
-                     "", "least", "median", "most");
-        if (argc == 1)
-                bench(1000000);
-        for (int i = 1; i < argc; i++) {
-                char *end;
-                const size_t n = strtoul(argv[i], &end, 10);
-
-                if (*end != '\0' || n < 1000 || n > 100000000) {
-                        (void)fprintf(stderr,
-                                      "usage: bench_table [ACCOUNTS ...]      1,000 to 100,000,000\n");
-                        return 64;
-                }
-                bench(n);
+        if (argc < 3) {
+                (void)fprintf(stderr, "usage: bench_table REPETITIONS ACCOUNTS ...\n");
+                return 64;
         }
+        repetitions = number_of(argv[1], 1, REPETITIONS_MAX);
+        print_machine();
+        print_spread_head(" accounts  stream", "ns of CPU a look-up");
+        for (int i = 2; i < argc; i++)
+                bench(number_of(argv[i], 1000, 100000000));
         print_figures();
         return 0;
 }

@@ -125,12 +125,10 @@ static void check(const struct subject *s, const char *what, int64_t got, int64_
         exit(1);
 }
 
-static void report(const char *what, const struct subject *s, size_t n_buckets, double *ns)
+static void report(const char *what, const char *name, const struct subject *s, size_t n_buckets, double *ns)
 {
-        const struct spread spread = spread_of(ns, REPETITIONS);
-
-        (void)printf("%8zu %6zu  %-13s %9.1f %9.1f %9.1f\n", n_buckets, s->len, what, spread.min,
-                     spread.median, spread.p99);
+        figures(ns, REPETITIONS, "%s_ns.%zu", name, n_buckets);
+        print_spread(ns, REPETITIONS, "%8zu %6zu  %s", n_buckets, s->len, what);
 }
 
 static void bench(int n_hours, int n_days, int64_t rounds)
@@ -168,12 +166,10 @@ static void bench(int n_hours, int n_days, int64_t rounds)
                 rival_add[at] = (t[3] - t[2]) / (double)rounds;
                 rival_tally[at] = (t[4] - t[3]) / (double)rounds;
         }
-        figure(spread_of(add, REPETITIONS).median, "add_ns.%zu", n_buckets);
-        figure(spread_of(tally, REPETITIONS).median, "tally_ns.%zu", n_buckets);
-        report("add, undo", s, n_buckets, add);
-        report("rival's add", s, n_buckets, rival_add);
-        report("tally", s, n_buckets, tally);
-        report("rival's tally", s, n_buckets, rival_tally);
+        report("add, undo", "add", s, n_buckets, add);
+        report("rival's add", "rival_add", s, n_buckets, rival_add);
+        report("tally", "tally", s, n_buckets, tally);
+        report("rival's tally", "rival_tally", s, n_buckets, rival_tally);
         free(s->history);
         free(s->scratch);
 }
@@ -187,8 +183,7 @@ int main(int argc, char **argv)
                 return 64;
         }
         print_machine();
-        (void)printf("%8s %6s  %-13s %9s %9s %9s   ns each\n", "buckets", "bytes", "", "least", "median",
-                     "p99");
+        print_spread_head(" buckets  bytes", "ns of CPU");
         bench(0, 1, rounds);
         bench(0, 5, rounds);
         bench(0, 30, rounds);

@@ -17,7 +17,6 @@ then, so give it fewer events.  The seconds mean nothing then.
 import argparse
 import os
 import resource
-import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 os.environ.setdefault("CLOUTD_BUILD", str(ROOT / "build" / "release"))
 
+import children  # noqa: E402  it lies beside this file
 import harness  # noqa: E402  the build's folder is named before
 from oracle import Window  # noqa: E402
 from policies import DAY, HOUR  # noqa: E402
@@ -146,8 +146,7 @@ def main():
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--callgrind", choices=METERS)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: what was started is stopped
-    with tempfile.TemporaryDirectory(prefix="cloutd-guards-") as name:
+    with tempfile.TemporaryDirectory(prefix="cloutd-guards-") as name, children.ended_with_us():
         folder = Path(name)
         build = folder / "build"
         build.mkdir()

@@ -14,6 +14,11 @@ the first:
     count     account_event()     its fold of a full or past stretch included
     encode    account_encode()    an account's commands for Redis, and gather_put(), its part of those for many
 
+bench/run also shows what no figure is kept of, since it has polling in it: all that the thread does for an account that
+
+    slide     slides out of a window, when a day passes
+    load      has an event and is not in memory, less what one that is takes
+
 They are as exact as the code that they count: another compiler or library makes other code, so they are compared only where
 compiler, library and architecture are those that instructions.json names; elsewhere they are printed.
 """
@@ -28,12 +33,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import children  # noqa: E402  it lies beside this file
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = Path(os.environ.get("CLOUTD_BUILD", ROOT / "build" / "release"))
 COMMITTED = Path(__file__).resolve().with_name("instructions.json")
 FUNCTIONS = {"decode": ["decode_event"], "find": ["table_find_likely", "table_prefetch_index", "table_prefetch_record"],
              "count": ["account_event"], "encode": ["account_encode", "gather_put"]}
-SIZE = ["--accounts", "5000", "--events", "20000", "--rounds", "4"]
+SIZE = ("--accounts", "5000", "--events", "20000", "--rounds", "4")
+SMALL = ("--accounts", "1000", "--events", "3000", "--rounds", "4")
+TURN = ("slide", "events_for_touched")  # of bench_lane: each call is a part of the profile for itself
 TOLERANCE = 0.03
 DEFAULT_LAYOUT = "3 windows"
 LAYOUTS = {"1 window of 24 buckets": "[{length: 24h, bucket: 1h}]",
@@ -60,20 +71,37 @@ def calls_of(profile):
     return totals
 
 
-def count(*arguments):
-    """Instructions by figure."""
+def profile(*arguments, size=SIZE):
+    """(callgrind's files in their order, what bench_lane printed)"""
     with tempfile.TemporaryDirectory(prefix="cloutd-instructions-") as folder:
         out = Path(folder, "out")
-        done = subprocess.run(["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}", BUILD / "bench" / "bench_lane",
-                               *SIZE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        parts = [f"--dump-{when}={function}" for function in TURN for when in ("before", "after")]
+        done = subprocess.run(["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}", *parts,
+                               BUILD / "bench" / "bench_lane", *size, *arguments],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"bench_lane under callgrind: {done.returncode}\n{done.stdout[-2000:]}")
-        totals = calls_of(out.read_text())
+        files = sorted(out.parent.glob("out*"), key=lambda path: (path == out, int(path.suffix[1:] or 0)))
+        return [path.read_text() for path in files], done.stdout
+
+
+def count(*arguments, **size):
+    """Instructions by figure, of what comes before the first turn."""
+    totals = calls_of(profile(*arguments, **size)[0][0])
     missing = [name for functions in FUNCTIONS.values() for name in functions if name not in totals]
     if missing:
         raise RuntimeError(f"nobody calls {', '.join(missing)}: renamed, or inlined? FUNCTIONS says what a figure is made of")
     return {figure: round(sum(totals[name][1] for name in functions) / totals[functions[0]][0], 1)
             for figure, functions in FUNCTIONS.items()}
+
+
+def count_turn(**size):
+    """Instructions of the thread for an account."""
+    files, said = profile("--turns", "1", **size)
+    slide, strangers, residents = (int(re.search(r"^totals: (\d+)", text, re.MULTILINE)[1]) for text in files
+                                   if "Trigger: --dump-after=" in text)
+    printed = json.loads(said[said.index("figures: ") + len("figures: "):])
+    return {"slide": slide / printed["slid"], "load": (strangers - residents) / printed["loaded"]}
 
 
 def place():
@@ -84,14 +112,16 @@ def place():
             "architecture": platform.machine()}
 
 
-def by_windows(say=print):
+def by_windows(say=print, **size):
     """The figures, and what an event costs with other windows: the dearest as a multiple of the cheapest."""
     costs, figures = {}, {}
     for name, windows in LAYOUTS.items():
-        figures[name] = count("--windows", windows)
+        figures[name] = count("--windows", windows, **size)
         costs[name] = sum(figures[name][part] for part in ("decode", "find", "count"))
         say(f"  {name}: {costs[name]:,.0f} an event, {figures[name]['encode']:,.0f} an account written")
-    return {**figures[DEFAULT_LAYOUT], "windows": max(costs.values()) / min(costs.values())}
+    turn = count_turn(**size)
+    say("  " + ", ".join(f"{name} {n:,.0f}" for name, n in {**figures[DEFAULT_LAYOUT], **turn}.items()))
+    return {**figures[DEFAULT_LAYOUT], **turn, "windows": max(costs.values()) / min(costs.values())}
 
 
 def main():
@@ -99,7 +129,8 @@ def main():
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    figures, here = count(), place()
+    with children.ended_with_us():
+        figures, here = count(), place()
     print("figures: " + json.dumps(figures))
     if options.write:
         COMMITTED.write_text(json.dumps({**here, "figures": figures}, indent=1) + "\n")

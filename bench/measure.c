@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +16,10 @@
 
 static struct {
         char name[96];
-        double value;
-} figures[FIGURES_MAX];
-static size_t n_figures;
+        double *values;
+        size_t n; /* 0: one value, not a list of one */
+} remembered[FIGURES_MAX];
+static size_t n_remembered;
 
 uint32_t random_zipf(uint64_t *state, size_t n, double exponent)
 {
@@ -101,22 +103,67 @@ void print_machine(void)
         );
 }
 
+#define WHAT_WIDTH 64
+
+void print_spread_head(const char *what, const char *unit)
+{
+        (void)printf("%-*s %9s %9s %9s   %s\n", WHAT_WIDTH, what, "least", "median", "p99", unit);
+}
+
+void print_spread(double *values, size_t n, const char *what, ...)
+{
+        const struct spread spread = spread_of(values, n);
+        char text[WHAT_WIDTH + 1];
+        va_list args;
+
+        va_start(args, what);
+        (void)vsnprintf(text, sizeof text, what, args);
+        va_end(args);
+        (void)printf("%-*s %9.1f %9.1f %9.1f\n", WHAT_WIDTH, text, spread.min, spread.median, spread.p99);
+        (void)fflush(stdout);
+}
+
+/* Returns the room for its name. */
+static char *remember(const double *values, size_t n, bool list)
+{
+        assert(n_remembered < FIGURES_MAX);
+        remembered[n_remembered].values = malloc(n * sizeof *values);
+        assert(remembered[n_remembered].values != NULL);
+        memcpy(remembered[n_remembered].values, values, n * sizeof *values);
+        remembered[n_remembered].n = list ? n : 0;
+        return remembered[n_remembered++].name;
+}
+
 void figure(double value, const char *name, ...)
 {
         va_list args;
 
-        assert(n_figures < FIGURES_MAX);
         va_start(args, name);
-        (void)vsnprintf(figures[n_figures].name, sizeof figures->name, name, args);
+        (void)vsnprintf(remember(&value, 1, false), sizeof remembered->name, name, args);
         va_end(args);
-        figures[n_figures++].value = value;
+}
+
+void figures(const double *values, size_t n, const char *name, ...)
+{
+        va_list args;
+
+        va_start(args, name);
+        (void)vsnprintf(remember(values, n, true), sizeof remembered->name, name, args);
+        va_end(args);
 }
 
 void print_figures(void)
 {
         (void)printf("figures: {");
-        for (size_t i = 0; i < n_figures; i++)
-                (void)printf("%s\"%s\": %.6g", i > 0 ? ", " : "", figures[i].name, figures[i].value);
+        for (size_t i = 0; i < n_remembered; i++) {
+                (void)printf("%s\"%s\": %s%.6g", i > 0 ? ", " : "", remembered[i].name,
+                             remembered[i].n > 0 ? "[" : "", remembered[i].values[0]);
+                for (size_t k = 1; k < remembered[i].n; k++)
+                        (void)printf(", %.6g", remembered[i].values[k]);
+                (void)printf("%s", remembered[i].n > 0 ? "]" : "");
+                free(remembered[i].values);
+        }
         (void)printf("}\n");
         (void)fflush(stdout);
+        n_remembered = 0;
 }

@@ -37,8 +37,14 @@ double quantile(const double *sorted, size_t n, double share);
 
 void print_machine(void);
 
-/* Remember a figure; its name is formatted. */
+/* A row of a table: least, median and p99 of the @n values of something, which are sorted; the head says @what and in which
+ * @unit. */
+void print_spread_head(const char *what, const char *unit);
+__attribute__((format(printf, 3, 4))) void print_spread(double *values, size_t n, const char *what, ...);
+
+/* Remember a figure, or one for each repetition in their order; its name is formatted. */
 __attribute__((format(printf, 2, 3))) void figure(double value, const char *name, ...);
+__attribute__((format(printf, 3, 4))) void figures(const double *values, size_t n, const char *name, ...);
 /* All of them, as the last line of stdout. */
 void print_figures(void);
 

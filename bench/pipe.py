@@ -238,7 +238,8 @@ def compare(pipe, events, accounts, rounds, say=print):
             assert answer == answers["cloutd"], f"cloutd and {name} disagree"
         row.update(ratios(row))
         rows.append(row)
-    return {figure: [row[figure] for row in rows if figure in row] for figure in rows[0]}
+    return {**{f"cpu_to_{name}": why for name, why in missing.items()},
+            **{figure: [row[figure] for row in rows if figure in row] for figure in rows[0]}}
 
 
 def ratios(row):

@@ -25,7 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from guards import RedisInstructions, harness  # noqa: E402  it lies beside this file
+import children  # noqa: E402  they lie beside this file
+from guards import RedisInstructions, harness  # noqa: E402
 
 ACCOUNT = b"clout:a:"
 SIZE = {"accounts": 2000, "events": 20_000, "rounds": 8}
@@ -123,7 +124,9 @@ def main():
     parser = argparse.ArgumentParser(description="Count Redis's instructions for an account's write.")
     for name, default in SIZE.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    figures = measure(**vars(parser.parse_args()))
+    options = parser.parse_args()
+    with children.ended_with_us():
+        figures = measure(**vars(options))
     print(f"{figures['n']:,} writes, {100 * figures['new']:.0f} % of a new account")
     for way in ("plain", "guarded", "whole"):
         print(f"{way:8} {figures[way]:10,.0f} instructions of Redis a write  {figures[way] / figures['plain']:.3f}")
