@@ -68,6 +68,8 @@ def decode(_, figure):
 
 def finding(_, figure):
     sizes = sorted({int(name.split(".")[2]) for name in figure.names if name.startswith("table.decoded_batches_ns.")})
+    if not sizes:
+        raise KeyError("table.decoded_batches_ns")
     return table(("ns of CPU, behind the decoder", "", "in batches of 64", "one by one", "chained table with a mutex",
                   "batches ÷ one by one"),
                  *((f"{size:,} accounts", law.replace("_", " "),
@@ -93,6 +95,7 @@ def lane(_, figure):
 
 
 def pipe(_, figure):
+    figure("pipe.cloutd.cpu_ns")
     names = [name for name in ("floor", "cloutd", "naive", "go") if f"pipe.{name}.cpu_ns" in figure.names]
     rows = (("CPU an event, ns", "cpu_ns"), ("events a second", "events_per_s"), ("CPU of Redis an event, ns", "redis_cpu_ns"),
             ("CPU of Redis an account write, ns", "redis_cpu_ns_per_write"), ("account writes", "account_writes"),
