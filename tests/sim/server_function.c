@@ -156,6 +156,22 @@ static bool is_shared(const struct server *server, struct text name)
                mode->type == KEY_STRING && text_is(mode->value, "shared", 6);
 }
 
+/* A field of the hash that holds a part of another source. */
+static bool is_part_of_another(const struct item *item, struct text ours)
+{
+        return item->used && item->name.len >= 3 && memcmp(item->name.at, "_s", 2) == 0 &&
+               isdigit(item->name.at[2]) && !text_is(item->name, ours.at, ours.len);
+}
+
+static bool has_others(const struct key *key, struct text ours)
+{
+        bool any = false;
+
+        for (uint32_t i = 0; key != NULL && i < key->n_slots; i++)
+                any = any || is_part_of_another(&key->items[i], ours);
+        return any;
+}
+
 static void write_part(struct call *call)
 {
         struct server *server = call->server;
@@ -186,14 +202,16 @@ static void write_part(struct call *call)
                 points[n_points++] = strtoll(at, &end, 10);
         source = key_item(key, "_src", 4);
         had = had || key_item(key, field.at, field.len) != NULL;
+        if (packed.len == 0 && !had && has_others(key, field)) { /* before a damaged one is found to be so */
+                say_simple(call, "$-1\r\n");
+                return;
+        }
         for (uint32_t i = 0; i <= (key != NULL ? key->n_slots : 0); i++) {
                 const bool ours = i == 0; /* it comes first */
                 const struct item *part = ours ? NULL : &key->items[i - 1];
                 const struct text name = ours ? field : part->name, value = ours ? packed : part->value;
 
-                if (ours ? packed.len == 0
-                         : !part->used || name.len < 3 || memcmp(name.at, "_s", 2) != 0 ||
-                                    !isdigit(name.at[2]) || text_is(name, field.at, field.len))
+                if (ours ? packed.len == 0 : !is_part_of_another(part, field))
                         continue;
                 if (!add_part(value, n, rows, &at_ms, &next_ms)) {
                         lost = true;
@@ -216,10 +234,6 @@ static void write_part(struct call *call)
                                 item_drop(call, boards[w], id);
                 }
                 say_number(call, ':', 0);
-                return;
-        }
-        if (packed.len == 0 && !had) {
-                say_simple(call, "$-1\r\n");
                 return;
         }
         if (lost) {
