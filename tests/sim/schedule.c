@@ -230,8 +230,10 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
         make_mood(&state, profile);
         if (apart % 4 == 0)
                 make_spread(&apart, profile);
-        if (odd_log)
+        if (odd_log) {
                 profile->weight[DEED_LOG] = 4;
+                profile->weight[DEED_SPOIL] = 0; /* docs/correctness.md 12: what goes again by itself */
+        }
         if (recorded % 8 == 0)
                 make_recorded(profile);
         if (recorded % 16 == 0)
