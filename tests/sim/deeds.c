@@ -206,6 +206,7 @@ static void do_spoil(struct world *world, unsigned arg)
         }
         (void)snprintf(name, sizeof name, "clout:a:%s", judge_name(account));
         world->doubtful |= UINT64_C(1) << account;
+        world->put_back |= UINT64_C(1) << account;
         memcpy(world->spoiled[world->n_spoiled++], name, sizeof name);
         server_spoil(server, name);
 }

@@ -110,15 +110,15 @@ void judge_end(struct world *world, const char *when)
                 if (!score.counted && !key->spoiled)
                         world_fail(world, "nothing: %s, account %d came back or never was, and has a hash",
                                    when, a);
-                if (policy_of(world, key, a) != world->policies[world->table]) {
-                        /* It was of another type while a sweep came by, and is as before now. */
-                        if (world->doubtful >> a & 1)
+                if (key_integer(key, "next", INT64_MAX) <= world_now(world) ||
+                    policy_of(world, key, a) != world->policies[world->table]) {
+                        if (world->put_back >> a & 1)
                                 continue;
-                        world_fail(world, "points: %s, account %d is by others than the file has", when, a);
+                        world_fail(world,
+                                   "behind: %s, account %d has old points, or its next change has passed",
+                                   when, a);
                 }
                 compare(world, key, a, &score, when);
-                if (key_integer(key, "next", INT64_MAX) <= world_now(world))
-                        world_fail(world, "next: %s, of account %d it has passed", when, a);
         }
         if (world->conf->boards_size > 0) {
                 check_boards(world, server, true);

@@ -284,7 +284,7 @@ static void begin(struct world *world, const struct profile *profile)
         world->n_partitions = profile->n_partitions;
         world->n_branches = 0;
         world->n_spoiled = 0;
-        world->doubtful = world->ill_placed = 0;
+        world->doubtful = world->put_back = world->ill_placed = 0;
         world->hits = 0;
         world->failed = false;
         world->text_used = 0;

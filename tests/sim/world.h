@@ -223,6 +223,8 @@ struct world {
         uint64_t
                 doubtful; /* accounts that were spoiled, and not written since: writes may have failed in part */
         uint64_t
+                put_back; /* accounts that were spoiled, and are as before by other hands: docs/correctness.md 12 */
+        uint64_t
                 ill_placed; /* not written since a board was spoiled: a write that failed in part is tried again */
 
         struct message {
