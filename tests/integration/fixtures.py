@@ -21,6 +21,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "sanitizer: worth running under AddressSanitizer, too")
 
 
+def pytest_collection_modifyitems(items):
+    """What takes minutes first, so that no worker ends with it while the others have nothing left."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def require(condition, why):
     if not condition:
         pytest.skip(why)
