@@ -138,7 +138,7 @@ def test_memory_is_bounded_while_redis_stands_still(new_world):
         fill_with_newcomers(world, 800_000)
         time.sleep(3)  # it takes what it may
         world.redis.process.send_signal(signal.SIGCONT)
-        world.wait_until_read(180)
+        world.wait_until_read(600)
         grown_mib = (daemon.memory_kib("VmHWM") - before_kib) / 1024
         assert grown_mib <= 1.10 * limit_mib
         metrics = daemon.metrics()
