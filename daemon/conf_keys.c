@@ -116,6 +116,9 @@ const struct conf_key conf_keys[] = {
          "A file with the salt (16 bytes or more) that hides who left, needed once anyone leaves; without it "
          "the "
          "systemd credential cloutd_optout-salt, if there is one."},
+        {"optout_as_actor", KIND_BOOL, OPTIONAL, REPLAY, 0, 0, "true", FIELD(optout_as_actor),
+         "The acts of somebody who left still count for others. `false`: from the opt-out to an opt-in they "
+         "do not."},
         {"memory_limit", KIND_SIZE, OPTIONAL, LIVE, MIB, 65536 * GIB, "4GiB", FIELD(memory_limit_bytes),
          "Memory for accounts; beyond it, those that rested longest live in Redis alone."},
         {"http", KIND_HTTP, OPTIONAL, RESTART, 0, 512, "127.0.0.1:9464", FIELD(http),

@@ -322,6 +322,10 @@ static void put_position(FILE *out, const struct ctl_statement *s)
                         "among them are unknown\n",
                         ctl_number(number, gaps_missing(s->gaps)), text);
         }
+        if (!s->conf->optout_as_actor)
+                (void)fputs("without   what accounts did from when they left to when they came back "
+                            "(optout_as_actor: false)\n",
+                            out);
 }
 
 void ctl_statement_text(FILE *out, const struct ctl_statement *s, bool utf8)
@@ -443,7 +447,8 @@ void ctl_statement_json(FILE *out, const struct ctl_statement *s, bool equal)
         (void)fprintf(out, ",\"generation\":%" PRIu32 ",\"parts\":%zu,\"gap\":", s->parts[0].state.gen,
                       s->n_parts);
         put_json_text(out, s->gaps);
-        (void)fprintf(out, "},\"at\":%" PRId64 ",\"next\":", s->at);
+        (void)fprintf(out, "},\"optout_as_actor\":%s,\"at\":%" PRId64 ",\"next\":",
+                      s->conf->optout_as_actor ? "true" : "false", s->at);
         ctl_json_number(out, s->next, s->next > 0);
         (void)fputs("}\n", out);
 }

@@ -6,7 +6,8 @@
  * It is an event of the log like any other, so that it has its place among the account's others; nothing is written to Redis here.
  * Each partition obeys its own copy.  Where messages are keyed by their target (and Redis has not seen otherwise), all of an
  * account's events are in one partition, and her hash says in which; or the set of those who left does, if we have the salt.
- * Where neither knows her, or where messages are not keyed, all partitions are told: no producer's partitioner is guessed at.
+ * Where neither knows her, or where messages are not keyed, all partitions are told: no producer's partitioner is guessed at.  So are
+ * they where her own acts shall not count any more: those may be in any.
  *
  * Done is what `low` has passed, wherever the daemon runs. */
 #include "cloutd/decode.h"
@@ -176,7 +177,7 @@ static enum cloutd_err choose(struct leaving *l, struct errmsg *reterr)
 {
         redisReply *replies;
         const redisReply *mode;
-        bool everywhere = !l->ctl->conf->keyed;
+        bool everywhere = !l->ctl->conf->keyed || !l->ctl->conf->optout_as_actor;
         enum cloutd_err err = read_whereabouts(l, &replies, reterr);
 
         if (err != CLOUTD_OK)
@@ -421,7 +422,12 @@ enum cloutd_err ctl_optout(struct ctl *ctl, struct errmsg *reterr)
         struct leaving l = {.ctl = ctl, .event = "optout", .leaves = true};
 
         return leave_or_return(
-                &l, "has left: nothing in Redis names this account any more, and its events are dropped",
+                &l,
+                ctl->conf->optout_as_actor
+                        ? "has left: nothing in Redis names this account any more, and its events are dropped"
+                        : "has left: nothing in Redis names this account any more, and its events are "
+                          "dropped, those "
+                          "that it is the actor of too",
                 reterr);
 }
 

@@ -8,8 +8,8 @@
  * Behind a decoder a lookup costs two cache misses that nothing else overlaps; in three passes those of a whole
  * batch do (docs/performance.md).  Events are counted in the order of the log.
  *
- * What a line comes to is a function of the line and its record's timestamp alone, never of the machine's
- * clock: so reading the log again gives the same state. */
+ * What a line comes to is a function of the line, its record's timestamp and (where acts of who left do not count) the opt-outs before
+ * it in its partition; never of the machine's clock: so reading the log again gives the same state. */
 #include "cloutd/state.h"
 #include "lane_internal.h"
 #include <inttypes.h>
@@ -156,6 +156,8 @@ static enum lane_counter judge(struct partition *p, const struct log_record *rec
         if (event->kind != EVENT_INTERACTION) {
                 e->act.act = event->kind == EVENT_OPTOUT ? ACT_OPTOUT : ACT_OPTIN;
                 lane_count(lane->telemetry, LANE_CONTROL, 1);
+                if (!lane->shared->conf->optout_as_actor)
+                        leave_turn(p, event, record->offset);
                 return LANE_COUNTER_COUNT;
         }
         result = judge_interaction(lane, event, record->time_ms, reason, &ts, &rule);
@@ -164,6 +166,9 @@ static enum lane_counter judge(struct partition *p, const struct log_record *rec
         e->act.act = ACT_COUNT;
         if (__builtin_expect(p->ids != NULL, false) && is_duplicate(p, event, record->offset))
                 e->act.act = ACT_DUPLICATE;
+        /* Its id is remembered all the same: who was out when is not known of the records that look_back() reads. */
+        if (__builtin_expect(p->out.n > 0, false) && leave_is_out(p, event))
+                return LANE_OPTED_OUT;
         e->act.cell = (uint8_t)policy_cell_of(lane->settings->policy, rule, event->followers);
         e->act.delta = event->undo ? -1 : 1;
         e->act.ts_ms = ts;

@@ -59,6 +59,8 @@ struct lane *lane_new(struct lane_shared *shared, const struct lane_env *env, un
                 resp_piece_add(&lane->window_piece[w], lane->scoring->windows[w].name);
         }
         policy_made_ready(lane);
+        if (conf->optout_salt != NULL)
+                salt_acts_key(conf, &lane->acts_key);
         lane->slabs = slabs_new();
         lane->decoder = decoder_new(BATCH_EVENTS + 1);
         if (lane->decoder != NULL && lane->settings->policy->duplicates.same != POLICY_SAME_NOTHING)

@@ -17,6 +17,7 @@
 #define CLOUTD_LANE_INTERNAL_H
 
 #include "buf.h"
+#include "cloutd/decode.h"
 #include "cloutd/lane.h"
 #include "cloutd/log.h"
 #include "cloutd/salt.h"
@@ -75,6 +76,13 @@ struct gone_entry {
 struct gone {
         struct gone_entry *slots; /* open addressing by the first bytes of the hash */
         size_t n, cap;
+};
+
+/* Somebody left, or came back, at this offset. */
+struct turn {
+        int64_t offset;
+        bool leaves;
+        uint8_t salted[SALTED_LEN];
 };
 
 enum fire_phase {
@@ -227,6 +235,10 @@ struct partition {
 
         int64_t n_left; /* members of the opt-out set */
         struct gone gone;
+        struct gone out;      /* who has left, as of `next`, where acts of such do not count (leave.c) */
+        struct gone out_kept; /* the same as of repair_until, while accounts are rebuilt from the log */
+        struct turn *turns;   /* from `low` to `next`, in their order */
+        size_t n_turns, cap_turns;
 
         wall_ms_t due, due_sent, due_stored; /* last edge done: ours, under way, as Redis has it */
         wall_ms_t messy_until,
@@ -425,6 +437,7 @@ struct lane {
         bool boards_anew;        /* to be said in <prefix>boards */
         struct sweeper *sweeper;
 
+        struct acts_key acts_key; /* if there is a salt */
         size_t parked_bytes;
         int64_t memory_seen;  /* of shared->memory_grown */
         int64_t memory_share; /* of memory_limit */
@@ -632,6 +645,13 @@ void gone_clear(struct gone *gone);
 void gone_drop_below(struct gone *gone, int64_t pos);
 void leave_put_drops(struct partition *p, int64_t low); /* HDEL of entries that low passes */
 void gone_read(struct gone *gone, const struct reply *list);
+bool leave_is_out(const struct partition *p, const struct event *act); /* its actor has left */
+void leave_turn(struct partition *p, const struct event *control, int64_t offset);
+void leave_put_turns(struct partition *p, int64_t low); /* into the own key, those that this `low` passes */
+void leave_turns_passed(struct partition *p, int64_t low);
+void leave_read_own(struct partition *p, const struct reply *own); /* NULL: nobody has left */
+void leave_rewind(struct partition *p); /* reading goes back to the log's first record, to rebuild accounts */
+void leave_rewound(struct partition *p, bool as_before); /* and is where it was, or is put there */
 
 /* board.c */
 void board_encode(struct partition *p, struct sent_write *write, uint32_t write_index, const char *id,

@@ -2,7 +2,18 @@
 /* leave.c - who left, without saying who.
  *
  * Of an account that left, only a keyed hash stays in Redis (salt.c).  The positions of those who have no hash to keep them (left, or back without an event) lie in `gone` until `low`
- * has passed them: they keep a replay from showing again what was forgotten. */
+ * has passed them: they keep a replay from showing again what was forgotten.
+ *
+ * With `optout_as_actor: false` the acts of who left do not count for others.  Who is out is a function of the partition's log, like a
+ * count.  Unlike an account it has no position, so Redis has it as of `low`, in the own key itself (out:<salted hash>), where the EXEC
+ * that moves `low` changes it: reading that begins at `low` begins with the right ones.
+ *
+ *        low                    R
+ *   ──────┬─────────────────────┬──► log
+ *      own key ─── turns ──► p->out
+ *
+ * Why not in a set beside it: an EXEC whose SADD fails (a key of another type) has moved `low` all the same, and nobody reads the turn
+ * again. */
 #include "cloutd/salt.h"
 #include "lane_internal.h"
 #include <stdlib.h>
@@ -105,4 +116,101 @@ void leave_put_drops(struct partition *p, int64_t low)
                 if (p->gone.slots[i].used && p->gone.slots[i].pos < low)
                         resp_bytes(out, p->gone.slots[i].salted, SALTED_LEN);
         store_expect(p->lane, EXPECT_NOTHING, 0, p);
+}
+
+/* ---- acts of who left ---- */
+
+#define OUT_FIELD "out:" /* and the salted hash, as it is */
+#define OUT_LEN   (sizeof OUT_FIELD - 1)
+
+bool leave_is_out(const struct partition *p, const struct event *act)
+{
+        uint8_t salted[SALTED_LEN];
+
+        salt_acts_hash(&p->lane->acts_key, act->actor, act->actor_len, salted);
+        return gone_find(&p->out, salted) != NULL;
+}
+
+void leave_turn(struct partition *p, const struct event *control, int64_t offset)
+{
+        struct turn turn = {.offset = offset, .leaves = control->kind == EVENT_OPTOUT};
+
+        salt_acts_hash(&p->lane->acts_key, control->target, control->target_len, turn.salted);
+        if (turn.leaves == (gone_find(&p->out, turn.salted) != NULL))
+                return;
+        gone_set(&p->out, turn.salted, turn.leaves ? offset : -1);
+        if (!turn.leaves)
+                gone_drop_below(&p->out, 0);
+        if (offset < p->repair_until)
+                return; /* Redis has it, or it waits already */
+        p->turns = grown(p->turns, &p->cap_turns, p->n_turns, sizeof *p->turns);
+        p->turns[p->n_turns++] = turn;
+}
+
+void leave_put_turns(struct partition *p, int64_t low)
+{
+        struct buf *out = &p->lane->out;
+        uint8_t field[OUT_LEN + SALTED_LEN];
+
+        memcpy(field, OUT_FIELD, OUT_LEN);
+        for (size_t i = 0; i < p->n_turns && (p->turns[i].offset < low || !RULE(TURN_WITH_LOW)); i++) {
+                const struct turn *turn = &p->turns[i];
+
+                memcpy(field + OUT_LEN, turn->salted, SALTED_LEN);
+                resp_command(out, turn->leaves ? 4 : 3);
+                resp_text(out, turn->leaves ? "HSET" : "HDEL");
+                resp_text(out, p->own_key);
+                resp_bytes(out, field, sizeof field);
+                if (turn->leaves)
+                        resp_i64(out, turn->offset);
+                store_expect(p->lane, EXPECT_NOTHING, 0, p);
+        }
+}
+
+void leave_turns_passed(struct partition *p, int64_t low)
+{
+        size_t n = 0;
+
+        while (n < p->n_turns && p->turns[n].offset < low)
+                n++;
+        if (n == 0)
+                return;
+        p->n_turns -= n;
+        memmove(p->turns, p->turns + n, p->n_turns * sizeof *p->turns);
+}
+
+void leave_read_own(struct partition *p, const struct reply *own)
+{
+        gone_clear(&p->out);
+        gone_clear(&p->out_kept);
+        p->n_turns = 0;
+        for (size_t i = 0; own != NULL && i + 1 < own->len; i += 2) {
+                const struct reply *name = own->element[i];
+
+                if (reply_is_string(name) && name->len == OUT_LEN + SALTED_LEN &&
+                    memcmp(name->str, OUT_FIELD, OUT_LEN) == 0)
+                        gone_set(&p->out, (const uint8_t *)name->str + OUT_LEN,
+                                 reply_within(own->element[i + 1], REPLY_COUNT_MAX, 0));
+        }
+}
+
+void leave_rewind(struct partition *p)
+{
+        if (!RULE(OUT_FROM_FIRST))
+                return;
+        if (p->repair_until == 0) { /* else it is on its way there already */
+                p->out_kept = p->out;
+                p->out = (struct gone){0};
+        }
+        gone_clear(&p->out); /* nobody had left before the first record */
+}
+
+void leave_rewound(struct partition *p, bool as_before)
+{
+        if (as_before) {
+                gone_clear(&p->out);
+                p->out = p->out_kept;
+                p->out_kept = (struct gone){0};
+        }
+        gone_clear(&p->out_kept);
 }

@@ -93,7 +93,9 @@ struct partition *partition_free(struct partition *p)
         numbers_free(&p->failed);
         numbers_free(&p->in_batch);
         numbers_free(&p->repairing);
-        free(p->gone.slots);
+        gone_clear(&p->gone);
+        leave_read_own(p, NULL);
+        free(p->turns);
         free(p->own_key);
         free(p->gone_key);
         free(p->optout_key);
@@ -170,6 +172,7 @@ void partition_forget(struct partition *p)
         p->evict_hand = 1;
         p->n_left = 0;
         gone_clear(&p->gone);
+        leave_read_own(p, NULL);
         p->epoch = 0;
         p->watched = p->unknown = p->in_exec = p->claim_judged = false;
         p->at_end = false;
@@ -442,6 +445,8 @@ static void adopt_own(struct partition *p, const struct reply *own)
         p->lost_seen = reply_within(reply_field(own, "lost_seen"), REPLY_COUNT_MAX, 0);
         if (p->phase == PARTITION_CLAIMING || RULE(BOARD_FLOOR_OF_REDIS))
                 board_read_own(p, own);
+        if (p->phase == PARTITION_CLAIMING || RULE(OUT_READ_AGAIN))
+                leave_read_own(p, own);
         due_adopt(p, own);
         memcpy(p->token, p->token_sent, sizeof p->token);
         p->next = p->done = p->low;

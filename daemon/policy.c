@@ -489,8 +489,7 @@ static enum cloutd_err read_document(struct reader *reader, const struct conf *c
                 err = read_all(reader);
         if (err == CLOUTD_OK) {
                 policy->types = types_new(policy);
-                if (policy->types == NULL || !policy_publish(policy) ||
-                    !policy_hash_f(policy, conf->max_clock_skew_ms))
+                if (policy->types == NULL || !policy_publish(policy) || !policy_hash_f(policy, conf))
                         err = fail_nomem(reader);
         }
         yaml_doc_fini(&reader->doc);

@@ -7,7 +7,7 @@
 
 /* Fill in ->version and ->json, or ->f_version, from the rest.  False: out of memory. */
 bool policy_publish(struct policy *policy);
-bool policy_hash_f(struct policy *policy, int64_t max_clock_skew_ms);
+bool policy_hash_f(struct policy *policy, const struct conf *conf);
 
 /* JSON of the published form as YAML that says the same: what is not ASCII becomes an escape, since some of that is a line
  * break or forbidden to YAML.  To be freed; NULL: out of memory. */

@@ -22,6 +22,7 @@
  *
  *   f 2                        the meaning of the code itself: decoder, bucket shift, packing of counts
  *   max_clock_skew_ms 300000   decides which events are rejected
+ *   optout_as_actor 0          decides which are dropped; no line where acts of who left count
  *   window 86400000 3600000    length and bucket in ms, in order: rings are numbered by it
  *   rule                       in order: cells are numbered by it
  *   type 7 retweet             bytes and text, sorted: their order in the file means nothing
@@ -135,9 +136,11 @@ static int compare_strings(const void *a, const void *b)
 }
 
 /* The text that f_version is the hash of; see the top.  False: out of memory. */
-static bool put_f(FILE *out, const struct policy *policy, int64_t max_clock_skew_ms)
+static bool put_f(FILE *out, const struct policy *policy, const struct conf *conf)
 {
-        (void)fprintf(out, "f %d\nmax_clock_skew_ms %" PRId64 "\n", F_MEANING, max_clock_skew_ms);
+        (void)fprintf(out, "f %d\nmax_clock_skew_ms %" PRId64 "\n", F_MEANING, conf->max_clock_skew_ms);
+        if (!conf->optout_as_actor) /* what is as it always was leaves the text as it was */
+                (void)fputs("optout_as_actor 0\n", out);
         for (size_t i = 0; i < policy->n_windows; i++)
                 (void)fprintf(out, "window %" PRId64 " %" PRId64 "\n", policy->windows[i].length_ms,
                               policy->windows[i].bucket_ms);
@@ -198,7 +201,7 @@ bool policy_publish(struct policy *policy)
         return close_text(out);
 }
 
-bool policy_hash_f(struct policy *policy, int64_t max_clock_skew_ms)
+bool policy_hash_f(struct policy *policy, const struct conf *conf)
 {
         char *text = NULL;
         size_t len = 0;
@@ -206,7 +209,7 @@ bool policy_hash_f(struct policy *policy, int64_t max_clock_skew_ms)
 
         if (out == NULL)
                 return false;
-        bool fine = put_f(out, policy, max_clock_skew_ms);
+        bool fine = put_f(out, policy, conf);
         fine = close_text(out) && fine;
         if (fine)
                 policy->f_version = XXH3_64bits(text, len);

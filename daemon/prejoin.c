@@ -313,8 +313,9 @@ static enum cloutd_err look_at_own(struct redis_client *redis, const struct conf
         (void)snprintf(ours, sizeof ours, "%016" PRIx64, policy->f_version);
         if (reply->element[0]->type == REDIS_REPLY_STRING && strcmp(reply->element[0]->str, ours) != 0)
                 err = fail(reterr, CLOUTD_ECONF,
-                           "%sown:%s:%d in Redis was counted under another layout (types, tiers, windows or "
-                           "max_clock_skew differ): rebuild under another redis.prefix and switch readers, "
+                           "%sown:%s:%d in Redis was counted under another layout (types, tiers, windows, "
+                           "max_clock_skew or optout_as_actor differ): rebuild under another redis.prefix "
+                           "and switch readers, "
                            "or restore "
                            "the old settings",
                            conf->redis_prefix, conf->kafka_topic, partition);

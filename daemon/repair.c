@@ -67,6 +67,7 @@ bool repair_begin(struct partition *p, uint32_t number, bool foreign)
         }
         account_begin_anew(p, number, foreign);
         numbers_add(&p->repairing, number);
+        leave_rewind(p);
         if (p->repair_until < p->next)
                 p->repair_until = p->next;
         p->next = p->first;
@@ -92,6 +93,7 @@ void repair_read(struct partition *p)
         log_line(LOG_LEVEL_NOTICE, "damaged accounts are rebuilt", "topic", "%s",
                  p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "accounts", "%zu", n, "next",
                  "%" PRId64, p->next, NULL);
+        leave_rewound(p, false);
         p->repair_until = 0;
 }
 
@@ -117,6 +119,7 @@ void repair_give_up(struct partition *p)
                 partition_fire_resolved(p, account_of(p, number));
                 account_remove(p, number);
         }
+        leave_rewound(p, true);
         p->next = p->repair_until;
         p->repair_until = 0;
         repair_rewrite(p);

@@ -101,6 +101,11 @@
         X(GONE, "8", "out and in again, low behind, crash: a replay brings back what was forgotten")         \
         X(FLOOR_FORGETS, "8", "a floor bears the name of who left")                                          \
         X(FLOOR_OF_OTHERS, "8", "a floor bears the name of who left from another partition")                 \
+        X(TURN_WITH_LOW, "8", "who left is out before low has passed it: what she did before is dropped")    \
+        X(TURN_UNTIL_PASSED, "8",                                                                            \
+          "connection lost before the EXEC ran: low passes an opt-out that Redis does not have")             \
+        X(OUT_READ_AGAIN, "8", "Redis went back to before she left: what she did before is dropped")         \
+        X(OUT_FROM_FIRST, "8", "a damaged account is counted again without what she did before she left")    \
         /* one account from several partitions */                                                            \
         X(FUNCTION_FIRST, "12",                                                                              \
           "another server lacks the function: gone says counted, the part was not written")                  \

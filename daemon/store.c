@@ -361,6 +361,9 @@ static void put_own(struct partition *p)
         p->low_sent = partition_next_low(p);
         fp = p->low_sent > p->low && p->fp_done.set;
         continuity_put_own(p);
+        leave_put_turns(p, p->low_sent);
+        if (!RULE(TURN_UNTIL_PASSED))
+                leave_turns_passed(p, p->low_sent);
         resp_command(out,
                      2 + 2 * (4 + (size_t)(p->due_sent != p->due_stored) + messy + fp + board_own_pairs(p)));
         resp_bytes(out, "HSET", 4);

@@ -94,6 +94,7 @@ static void own_written(struct partition *p)
         if (p->low_sent > p->low) {
                 p->low = p->low_sent;
                 gone_drop_below(&p->gone, p->low);
+                leave_turns_passed(p, p->low);
         }
         p->low_since_us = p->done > p->low ? p->lane->now_us : 0;
         p->due_stored = p->due_sent;
@@ -259,7 +260,8 @@ static void left_elsewhere(const struct partition *p, const struct sent_write *w
 {
         static struct log_limit limit;
 
-        if (write->left && !p->lane->sums) /* else each partition is told by itself */
+        if (write->left && !p->lane->sums &&
+            p->lane->shared->conf->optout_as_actor) /* else each partition is told by itself */
                 log_event_limited(&limit, LOG_LEFT_ELSEWHERE, "topic", "%s",
                                   p->lane->shared->conf->kafka_topic, "partition", "%d", p->id, "offset",
                                   "%" PRId64, write->pos, NULL);
@@ -510,8 +512,10 @@ void own_judge(struct partition *p, const struct reply *reply)
                                     seq, NULL);
                 /* It may have been told "not yet" before: bytes of a dead connection come when they come.  What they
                  * wrote is dirty still, since everything that was sent after them is refused. */
-                if (seq > p->seq && low > p->low)
+                if (seq > p->seq && low > p->low) {
                         p->low = low;
+                        leave_turns_passed(p, low);
+                }
                 p->seq = seq;
                 p->unknown = false;
                 if (p->phase == PARTITION_WENTBACK) {

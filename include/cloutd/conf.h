@@ -82,6 +82,7 @@ struct conf {
         char *optout_salt; /* the salt itself, from optout_salt_file or the credential; NULL: none.  Never
                               logged */
         size_t optout_salt_len;
+        bool optout_as_actor; /* the acts of who left still count for others */
         int64_t memory_limit_bytes;
         struct conf_address http; /* host NULL: off */
         char *admin_socket;       /* NULL: none */

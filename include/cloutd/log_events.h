@@ -50,8 +50,8 @@
           "prefix is new.  Beginning as `start` says",                                                      \
           "if that is not meant, stop and restore Redis")                                                   \
         X(LOG_LAYOUT, ERROR, "ace3cafcbb654cc7b3ba0f7e42e7127e",                                            \
-          "Redis holds counts of another layout (types, tiers, windows, duplicates or max_clock_skew were " \
-          "changed): "                                                                                      \
+          "Redis holds counts of another layout (types, tiers, windows, duplicates, max_clock_skew or "     \
+          "optout_as_actor were changed): "                                                                 \
           "rebuild under another prefix, then switch readers",                                              \
           "as it says, or restore the old settings")                                                        \
         X(LOG_FOREIGN_KEY, ERROR, "e618ab54a6f64eab8d3d2a41ebe5fccc",                                       \

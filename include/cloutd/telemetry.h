@@ -23,7 +23,7 @@
         X(LANE_SELF, "self", "interactions with oneself")                                                   \
         X(LANE_LATE, "late", "interactions older than the longest window: all-time totals only")            \
         X(LANE_DUPLICATE, "duplicate", "interactions whose id was seen before")                             \
-        X(LANE_OPTED_OUT, "opted_out", "interactions with an account that left")                            \
+        X(LANE_OPTED_OUT, "opted_out", "interactions with an account that left, or of one")                 \
         X(LANE_CONTROL, "control", "opt-out and opt-in events")                                             \
         X(LANE_REJECTED, "rejected", "lines that are no event")                                             \
         X(LANE_REPLAYED, "replayed", "lines skipped because their account had them already")                \

@@ -234,7 +234,8 @@ class ChaosWorld(World):
                          for records_ in (records, self.sent))
             assert list(dict.fromkeys(log)) == list(dict.fromkeys(sent)), f"partition {partition} is not what was written"
         print(f"the log has records twice: {self.kafka.ends(self.topic)} instead of {self.ends}")
-        self.oracle = Oracle(self.policy, self.windows, self.headline, self.oracle.skew_ms)
+        self.oracle = Oracle(self.policy, self.windows, self.headline, self.oracle.skew_ms,
+                             self.oracle.optout_as_actor)
         self.ends = dict.fromkeys(range(self.partitions), 0)
         for record in records:
             self.feed(record)

@@ -89,7 +89,7 @@ def chaos_world(new_world, rnd, steps):
     return new_world(kind=ChaosWorld, **options, windows=windows, headline=headline, clock=clock, policy=policy,
                      partitions=rnd.choice([1, 3, 6]), boards=rnd.choice([0, 10, 1000]), lanes=rnd.choice([1, 2, 3]),
                      accounts=rnd.choice([20, 300, 2000]), memory_limit=rnd.choice(["1MiB", "64MiB"]),
-                     flush_interval=rnd.choice(["1ms", "20ms", "200ms"]))
+                     flush_interval=rnd.choice(["1ms", "20ms", "200ms"]), optout_as_actor=rnd.random() < 0.7)
 
 
 @pytest.mark.sanitizer

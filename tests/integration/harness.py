@@ -450,7 +450,8 @@ class World:
         self.group = f"group-{World.count}"
         self.redis = Redis(folder / "redis", *redis_options, password=redis_password)
         self.prefix = "t:"
-        self.oracle = Oracle(policy, self.windows, self.headline, skew_ms)
+        self.oracle = Oracle(policy, self.windows, self.headline, skew_ms,
+                             config.get("optout_as_actor", True))
         self.daemons = []
         self.ends = dict.fromkeys(range(partitions), 0)
         (folder / "salt").write_text(SALT)

@@ -241,11 +241,13 @@ class Account:
 
 
 class Oracle:
-    def __init__(self, policy, windows, headline, skew_ms=300_000):
+    def __init__(self, policy, windows, headline, skew_ms=300_000, optout_as_actor=True):
         self.policy, self.windows, self.headline, self.skew_ms = policy, windows, headline, skew_ms
+        self.optout_as_actor = optout_as_actor
         self.longest_ms = max((window.length_ms for window in windows), default=None)
         self.accounts = {}         # id -> Account; only of those that were counted and have not left
         self.left = set()          # ids
+        self.out = set()           # (partition, id): whose acts do not count in it, by its own opt-outs
         self.results = Counter()   # result -> lines
         self.rejected = []         # Rejected
         self.now_ms = 0            # the log's highest record time
@@ -291,10 +293,12 @@ class Oracle:
     def _judge(self, event, record_ms, partition, offset):
         if event.kind == "optout":
             self.left.add(event.target)
+            self.out.add((partition, event.target))
             self.accounts.pop(event.target, None)
             return "control"
         if event.kind == "optin":
             self.left.discard(event.target)
+            self.out.discard((partition, event.target))
             return "control"
         ts = event.ts
         if ts is None:
@@ -312,7 +316,7 @@ class Oracle:
         if event.actor == event.target:
             return "self"
         duplicate = self._is_duplicate(event, partition, offset)
-        if event.target in self.left:
+        if event.target in self.left or (not self.optout_as_actor and (partition, event.actor) in self.out):
             return "opted_out"
         if duplicate:
             return "duplicate"

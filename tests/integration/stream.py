@@ -39,6 +39,7 @@ class Stream:
         self.longest_ms, self.recent_ms, self.early_ms = longest_ms, recent_ms, early_ms
         self.time_ms, self.span_ms = start_ms, days * DAY
         self.leaving, self.per_message, self.repeats = leaving, per_message, repeats
+        self.acquainted = not world.oracle.optout_as_actor  # who acts may leave
         self.partitions = [[] for _ in range(world.partitions)]
         for i in range(accounts):
             name = self._name(i)
@@ -103,6 +104,8 @@ class Stream:
                                     **({"type": rnd.choice(TYPES)} if rnd.random() < 0.3 else {})})
         event = {"type": rnd.choice(TYPES), "actor": f"a{rnd.randrange(500)}", "target": target,
                  "actor_followers": rnd.choice(FOLLOWERS)}
+        if self.acquainted:
+            event["actor"] = rnd.choice(names[:40])
         late = rnd.random()
         if late < 0.03:
             event["ts"] = self.time_ms - self.longest_ms - rnd.randrange(0, self.longest_ms * 2 // 3)

@@ -5,6 +5,7 @@ Nowhere: a snapshot of all that Redis stores is searched byte by byte, for the n
 
 import base64
 import json
+import random
 import shutil
 import subprocess
 
@@ -213,6 +214,71 @@ def test_where_messages_have_no_key_every_partition_is_told(new_world):
         assert (code, [copy["partition"] for copy in said["written"]]) == (0, [0, 1, 2])
         assert named(world, "annabel-who-leaves-too") == []
         settled(world)
+
+
+def test_the_acts_of_who_left_count_no_more(new_world):
+    world = new_world(clock="wall", optout_as_actor=False, redis_options=UNCOMPRESSED)
+    everybody = [f"account-{i}" for i in range(30)] + [NAME]
+    dice = random.Random(91)
+
+    def some(n):
+        events = []
+        for _ in range(n):
+            actor, target = dice.sample(everybody, 2)
+            events.append({"type": dice.choice(("retweet", "reply", "follow")), "actor": actor,
+                           "actor_followers": dice.choice((0, 20_000, 200_000)), "target": target})
+        world.send(*(world.record(event, now_ms()) for event in events))
+
+    first = world.daemon()
+    first.wait_ready()
+    some(400)
+    settled(world)
+    assert NAME.encode() in snapshot(world)
+    shutil.copy(world.redis.folder / "dump.rdb", world.redis.folder / "before")
+
+    # Told to every partition, since her acts may be in any; which makes no account there, and nobody's score a sum.
+    for name in (NAME, "account-3", "nobody-knows-him"):
+        code, said = obeyed(world, "optout", name)
+        assert (code, [copy["partition"] for copy in said["written"]]) == (0, [0, 1, 2])
+    gone(world, NAME)
+    some(400)
+    settled(world)
+    world.check_books(first.books())
+    assert world.redis.client.get("t:mode") is None
+    assert "(optout_as_actor: false)" in world.ctl("explain", "account-5")[1]
+
+    # Killed while it counts, with one who returns unread; another takes over, and gives partitions away again.
+    some(200)
+    first.kill()
+    assert obeyed(world, "optin", "account-3", "--timeout", "0")[0] == 75
+    some(300)
+    second = world.daemon()
+    with world.daemon() as third:
+        wait_for(third.had_partitions, what="an assignment")
+        some(300)
+        settled(world)
+    some(100)
+    settled(world)
+    gone(world, NAME)
+
+    # A Redis from before she left, and an empty one.
+    for how in ("before", "empty"):
+        world.redis.kill()
+        if how == "before":
+            shutil.copy(world.redis.folder / "before", world.redis.folder / "dump.rdb")
+            world.redis.start()
+        else:
+            world.redis.restart_empty()
+        some(100)
+        settled(world)
+        gone(world, NAME)
+    assert world.redis.client.get("t:mode") is None
+    assert second.terminate() == 0, second.log_tail()
+
+    # It decides what is counted: not to be changed under the same prefix.
+    refused = world.daemon(optout_as_actor=True)
+    assert refused.wait() == 78
+    assert "optout_as_actor" in refused.log()
 
 
 def test_what_cannot_be_is_one_sentence(new_world):

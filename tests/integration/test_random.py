@@ -25,7 +25,7 @@ def random_world(new_world, rnd):
                                     ([Window("24h", DAY, 4 * HOUR), Window("2d", 2 * DAY, 4 * HOUR)], "2d")])
     return new_world(policy=rnd.choice([KRED, MIXED]), windows=windows, headline=headline,
                      partitions=rnd.choice([1, 3, 8]), boards=rnd.choice([0, 10, 1000]), lanes=rnd.choice([1, 2, 3]),
-                     flush_interval=rnd.choice(["1ms", "20ms", "1s"]))
+                     flush_interval=rnd.choice(["1ms", "20ms", "1s"]), optout_as_actor=rnd.random() < 0.7)
 
 
 def compare_with_the_script(world):

@@ -4,6 +4,7 @@
  *   a partition            is written by whoever its own key names
  *   an account in Redis    is f of its events up to its position, and of all below `low`; nothing takes it back while
  *                          Redis does not go back (judge_account.c)
+ *   who is out             is so by the log below `low`, in the key that has `low` (judge_account.c)
  *   an account in memory   is f of its events up to its position, and of all below R (judge_memory.c)
  *   boards                 whoever is at or above the floor (and the floor before an open sweep) is on the board, and
  *                          every member has the points of its hash (judge_board.c)
@@ -139,6 +140,7 @@ void judge_executed(struct server *server, struct client *client)
                         for (int a = 0; reclaims(world, client, p) && a < ACCOUNTS; a++)
                                 before->part[a][p].anew = true;
                         check_owner(world, server, client, p);
+                        check_out(world, server, p);
                         boards = true;
                 } else if (tag == TAG_TOP) {
                         boards = true;

@@ -41,11 +41,28 @@ const struct policy *policy_of(struct world *world, const struct key *key, int a
         world_fail(world, "points: of account %d are by a table that nobody has", account);
 }
 
+bool judged_out(const struct world *world, int account, int p, int64_t m, int line)
+{
+        bool out = false;
+
+        for (int i = 0; i < world->n_events_of[account]; i++) {
+                const struct place_in_log *place = &world->events_of[account][i];
+
+                if (place->partition != p)
+                        continue;
+                if (place->message > m || (place->message == m && place->line >= line))
+                        break;
+                out = story_out(&world->log[p][place->message].story.events[place->line], out);
+        }
+        return out;
+}
+
 /* The account's score at @at when all messages of partition @p below @end have been counted. */
 void judged(const struct world *world, const struct policy *policy, int account, int p, int64_t end,
             wall_ms_t at, struct story_score *score)
 {
         const struct message *log = world->log[p];
+        const struct story_event *event;
 
         memset(score, 0, sizeof *score);
         for (int i = 0; i < world->n_events_of[account]; i++) {
@@ -55,11 +72,27 @@ void judged(const struct world *world, const struct policy *policy, int account,
                         continue;
                 if (m >= end)
                         break;
-                story_count(world->conf, log[m].story.record_ms,
-                            &log[m].story.events[world->events_of[account][i].line], hashes[account], at,
-                            score);
+                event = &log[m].story.events[world->events_of[account][i].line];
+                if (world->profile->actors && event->kind < STORY_LEAVE && event->actor > 0 &&
+                    judged_out(world, event->actor - 1, p, m, world->events_of[account][i].line))
+                        continue;
+                story_count(world->conf, log[m].story.record_ms, event, hashes[account], at, score);
         }
         story_points(world->conf, policy, score);
+}
+
+/* Redis knows who is out as of `low`, in the key that has `low`. */
+void check_out(struct world *world, const struct server *server, int p)
+{
+        const struct key *own = key_of_partition(server, "own:t:", p);
+        const int64_t low = key_integer(own, "low", 0);
+        char field[4 + SALTED_LEN] = "out:";
+
+        for (int a = 0; world->profile->actors && own != NULL && a < world->profile->n_accounts; a++) {
+                memcpy(field + 4, acts_salted[a], SALTED_LEN);
+                if ((key_item(own, field, sizeof field) != NULL) != judged_out(world, a, p, low, 0))
+                        world_fail(world, "out: account %d, by low %" PRId64 " of partition %d", a, low, p);
+        }
 }
 
 static void add_score(struct story_score *sum, const struct story_score *part)

@@ -21,8 +21,8 @@
 /* judge_names.c; filled by judge_init(), then only read */
 extern char names[ACCOUNTS][ACCOUNT_ID_MAX + 1];
 extern uint64_t hashes[ACCOUNTS];
-extern uint8_t salted[ACCOUNTS][SALTED_LEN];
-int account_of_name(const char *name, size_t len); /* -1: nobody's */
+extern uint8_t salted[ACCOUNTS][SALTED_LEN], acts_salted[ACCOUNTS][SALTED_LEN]; /* as a target, an actor */
+int account_of_name(const char *name, size_t len);                              /* -1: nobody's */
 const struct key *key_of(const struct server *server, const char *kind, const char *name);
 const struct key *key_of_partition(const struct server *server, const char *kind, int p);
 
@@ -48,6 +48,9 @@ const struct policy *policy_of(struct world *world, const struct key *key, int a
 /* The account's score at @at when all messages of partition @p below @end have been counted. */
 void judged(const struct world *world, const struct policy *policy, int account, int p, int64_t end,
             wall_ms_t at, struct story_score *score);
+/* Whether the account had left, by partition @p, before line @line of message @m. */
+bool judged_out(const struct world *world, int account, int p, int64_t m, int line);
+void check_out(struct world *world, const struct server *server, int p);
 /* The sum of what each partition's whole log gives, by now and by the points that the file has. */
 void judged_all(const struct world *world, int account, struct story_score *sum);
 /* The part that partition @p feeds: whether there is one. */

@@ -39,13 +39,25 @@ static void check_resident(struct world *world, struct node *node, struct partit
                                    score.counts[world->conf->n_windows][c]);
 }
 
+/* Who is out by what was read. */
+static void check_who_is_out(struct world *world, struct node *node, const struct partition *p)
+{
+        for (int a = 0; a < world->profile->n_accounts; a++)
+                if ((gone_find(&p->out, acts_salted[a]) != NULL) != judged_out(world, a, p->id, p->next, 0))
+                        world_fail(world, "out: account %d, for node %d at R %" PRId64 " of partition %d", a,
+                                   node->number, p->next, p->id);
+}
+
 void judge_memory(struct world *world, struct node *node)
 {
-        for (struct partition *p = node->lane->partitions; p != NULL; p = p->sibling)
+        for (struct partition *p = node->lane->partitions; p != NULL; p = p->sibling) {
+                if (world->profile->actors && p->phase == PARTITION_OWNED)
+                        check_who_is_out(world, node, p);
                 for (uint32_t number = 1; number < table_end(p->table); number++) {
                         struct record *record = table_record(p->table, number);
 
                         if (record_phase(record) == RECORD_CLEAN || record_phase(record) == RECORD_DIRTY)
                                 check_resident(world, node, p, record);
                 }
+        }
 }

@@ -6,13 +6,14 @@
  * (judge_internal.h), for a partition's key plus the partition's number. */
 #include "judge_internal.h"
 #include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <unistd.h>
 
 #define SALT "a salt that only tests have"
 
 char names[ACCOUNTS][ACCOUNT_ID_MAX + 1];
 uint64_t hashes[ACCOUNTS];
-uint8_t salted[ACCOUNTS][SALTED_LEN];
+uint8_t salted[ACCOUNTS][SALTED_LEN], acts_salted[ACCOUNTS][SALTED_LEN];
 
 const char *judge_name(int account)
 {
@@ -93,6 +94,27 @@ static _Noreturn void cannot_begin(const struct errmsg *errmsg)
         exit(1);
 }
 
+/* As daemon/salt.c says, by OpenSSL's SipHash. */
+static void make_acts_salted(void)
+{
+        static const char purpose[] = "\nacts of who left";
+        EVP_MAC *mac = EVP_MAC_fetch(NULL, "SIPHASH", NULL);
+        EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+        size_t size = SALTED_LEN;
+        const OSSL_PARAM params[] = {OSSL_PARAM_construct_size_t("size", &size), OSSL_PARAM_construct_end()};
+        uint8_t key[64];
+        unsigned len = 0;
+
+        CHECK(ctx != NULL && HMAC(EVP_sha256(), SALT, (int)strlen(SALT), (const unsigned char *)purpose,
+                                  sizeof purpose - 1, key, &len) != NULL);
+        for (int a = 0; a < ACCOUNTS; a++)
+                CHECK(EVP_MAC_init(ctx, key, 16, params) == 1 &&
+                      EVP_MAC_update(ctx, (const unsigned char *)names[a], strlen(names[a])) == 1 &&
+                      EVP_MAC_final(ctx, acts_salted[a], &size, SALTED_LEN) == 1);
+        EVP_MAC_CTX_free(ctx);
+        EVP_MAC_free(mac);
+}
+
 void judge_init(struct world *world)
 {
         static const char *const files[] = {"policy.yaml", "salt", "cloutd.yaml"};
@@ -132,6 +154,7 @@ void judge_init(struct world *world)
                            strlen(names[a]), digest, &len) != NULL);
                 memcpy(salted[a], digest, SALTED_LEN);
         }
+        make_acts_salted();
         for (int n = 0; n < NODES; n++) {
                 world->nodes[n].telemetry = telemetry_new(world->conf, 1, PARTITIONS);
                 CHECK(world->nodes[n].telemetry != NULL);

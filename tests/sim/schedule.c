@@ -215,6 +215,18 @@ static void make_repeated(uint64_t z, struct profile *profile)
                 profile->weight[DEED_BACK] = (uint8_t)(profile->weight[DEED_BACK] + 3);
 }
 
+/* Accounts act on each other, leave and return; and some are counted again from the log's beginning. */
+static void make_actors(uint64_t state, struct profile *profile)
+{
+        profile->actors = true;
+        profile->leavers = profile->weight[DEED_LOSE] == 0;
+        profile->n_accounts = profile->n_accounts < 3 ? 3 : profile->n_accounts;
+        if (state >> 8 & 1)
+                profile->weight[DEED_CRASH] = (uint8_t)(profile->weight[DEED_CRASH] + 4);
+        if ((state >> 9 & 3) == 0)
+                make_damaged(profile);
+}
+
 void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
 {
         uint64_t state = mix(seed), apart = mix(seed ^ UINT64_C(1) << 63);
@@ -248,6 +260,8 @@ void schedule_make(uint64_t seed, struct profile *profile, struct deed *deeds)
                 make_damaged(profile);
         if (mix(seed ^ UINT64_C(1) << 57) % 8 == 0)
                 make_repeated(mix(seed ^ UINT64_C(1) << 56), profile);
+        if (mix(seed ^ UINT64_C(1) << 58) % 8 == 0)
+                make_actors(mix(seed ^ UINT64_C(1) << 58), profile);
         for (int i = 0; i < N_DEEDS; i++)
                 sum += profile->weight[i];
         for (int i = 0; i < profile->n_deeds; i++) {

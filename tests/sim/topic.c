@@ -53,6 +53,10 @@ static struct story_event random_event(struct world *world, uint64_t z, int acco
                                     .undo = z / 15 % 8 == 0};
         unsigned what = (unsigned)(z / 120 % (world->profile->leavers ? 6 : 32));
 
+        if (world->profile->actors && mix(z ^ 9) % 4 != 0)
+                event.actor = 1 + (int)(mix(z ^ 8) % (uint64_t)world->profile->n_accounts);
+        if (event.actor == account + 1)
+                event.actor = 0; /* acts on oneself are another matter */
         if (what < 4 && world->profile->weight[DEED_LOSE] > 0)
                 what += 4; /* by whose `low` nobody can say who had left */
 
@@ -92,9 +96,10 @@ void topic_append(struct world *world, int p, const struct story_event *events, 
         message->story.n = n;
         message->story.record_ms = world->wall_ms;
         for (int i = 0; i < n; i++) {
-                char line[ACCOUNT_ID_MAX + 200];
+                char line[2 * ACCOUNT_ID_MAX + 200];
                 const int account = events[i].account;
-                const int len = story_line(line, sizeof line, &events[i], judge_name(account));
+                const char *actor = events[i].actor > 0 ? judge_name(events[i].actor - 1) : "someone";
+                const int len = story_line(line, sizeof line, &events[i], judge_name(account), actor);
 
                 if (i > 0)
                         add_text(world, message, "\n", 1);
@@ -121,12 +126,13 @@ void topic_append(struct world *world, int p, const struct story_event *events, 
                 (void)fprintf(stderr, "  log %d: offset %d:", p, world->n_log[p]);
                 for (int i = 0; i < n; i++)
                         (void)fprintf(
-                                stderr, " %s%s%s(%d)%s%+" PRId64 " min id %d",
+                                stderr, " %s%s%s(%d)%s%+" PRId64 " min id %d by %d",
                                 message->story.events[i].duplicate ? "repeated " : "",
                                 events[i].undo && events[i].kind < STORY_LEAVE ? "undo " : "",
                                 (const char *const[]){"retweet", "follow", "leave", "return"}[events[i].kind],
                                 events[i].account, events[i].followers > 10000 ? "*" : "",
-                                (events[i].ts_ms - world->wall_ms) / 60000, events[i].id);
+                                (events[i].ts_ms - world->wall_ms) / 60000, events[i].id,
+                                events[i].actor - 1);
                 (void)fprintf(stderr, "%s\n", bad ? " no event" : "");
         }
         world->n_log[p]++;
@@ -201,4 +207,9 @@ void topic_produce(struct world *world, unsigned arg)
                 world_hit(world, HIT_STRAY);
         }
         topic_append(world, p, events, n, false);
+        /* as cloutctl does; a copy may be missing, for each partition goes by its own */
+        for (int q = 0; profile->actors && n == 1 && events[0].kind >= STORY_LEAVE && q < world->n_partitions;
+             q++)
+                if (q != p && mix(z ^ (uint64_t)(10 + q)) % 4 != 0)
+                        topic_append(world, q, events, 1, false);
 }

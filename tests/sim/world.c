@@ -277,6 +277,7 @@ static void begin(struct world *world, const struct profile *profile)
         world->profile = profile;
         world->conf->flush_interval_ms = profile->hasty ? 50 : 1000;
         world->conf->clock_record = profile->recorded;
+        world->conf->optout_as_actor = !profile->actors;
         world->wall_ms = START_MS + (wall_ms_t)(mix(profile->seed ^ 1) % (uint64_t)HOUR_MS);
         world->mono_us = 1000000;
         world->primary = 0;
@@ -355,6 +356,9 @@ static void collect(struct world *world)
 
         if (world->profile->recorded)
                 world_hit(world, HIT_RECORDED);
+        for (int n = 0; world->profile->actors && n < world->profile->n_nodes; n++)
+                if (world->nodes[n].telemetry->lanes[0].counter[LANE_OPTED_OUT] > 0)
+                        world_hit(world, HIT_OUT);
         for (int s = 0; s < 2; s++)
                 if (world->servers[s]->n_refused > 0)
                         world_hit(world, HIT_SPOILED);

@@ -100,6 +100,7 @@ struct deed {
         X(SEEK_FAILED, "seek failed")                                          \
         X(LINES, "message of several lines")                                   \
         X(LEAVE, "opt-out")                                                    \
+        X(OUT, "act of somebody who left")                                     \
         X(STRAY, "opt-out where another partition has the counts")             \
         X(REJECT, "line rejected")                                             \
         X(LATE_EVENT, "late event")                                            \
@@ -156,6 +157,7 @@ struct profile {
         bool hasty;    /* little time passes between two deeds, and between two cuts */
         bool parted;   /* the end of a pipeline often waits while others go on */
         bool recorded; /* clock: record: time is the log's */
+        bool actors;   /* accounts act on each other, and acts of who left do not count */
         struct policy_duplicates duplicates; /* what is told by the events' ids */
         int stretch;                         /* of 64 deeds, how many go on with the same node */
         uint8_t weight[N_DEEDS];

@@ -7,17 +7,25 @@ void rig_naive(const struct rig *rig, int account, struct story_score *score)
         char buf[ACCOUNT_ID_MAX + 1];
         const char *name = rig_name(account, buf);
         const uint64_t hash = account_hash(name, strlen(name));
+        const bool acts_matter = !rig->conf->optout_as_actor;
+        static bool out[RIG_ACCOUNTS]; /* who has left, for who is an actor */
         bool left = false;
 
         memset(score, 0, sizeof *score);
         for (int p = 0; p < RIG_PARTITIONS; p++) {
                 struct story_score part = {false};
 
+                if (acts_matter)
+                        memset(out, 0, sizeof out);
                 for (int i = 0; i < rig->log[p].n; i++)
                         for (int e = 0; e < rig->log[p].messages[i].n; e++) {
                                 const struct story_event *event = &rig->log[p].messages[i].events[e];
 
-                                if (event->account != account)
+                                cr_assert(!acts_matter || event->account < RIG_ACCOUNTS);
+                                if (acts_matter)
+                                        out[event->account] = story_out(event, out[event->account]);
+                                if (event->account != account || (acts_matter && event->kind < STORY_LEAVE &&
+                                                                  event->actor > 0 && out[event->actor - 1]))
                                         continue;
                                 story_count(rig->conf, rig->log[p].messages[i].record_ms, event, hash,
                                             rig->wall_ms, &part);

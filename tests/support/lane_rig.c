@@ -154,13 +154,14 @@ int rig_partition_of(int account)
 
 static char *rig_text(const struct story_event *events, int n)
 {
-        char *text = NULL, name[ACCOUNT_ID_MAX + 1], line[ACCOUNT_ID_MAX + 200];
+        char *text = NULL, name[ACCOUNT_ID_MAX + 1], by[ACCOUNT_ID_MAX + 1], line[2 * ACCOUNT_ID_MAX + 200];
         size_t len = 0;
         FILE *out = open_memstream(&text, &len);
 
         cr_assert_not_null(out);
         for (int i = 0; i < n; i++) {
-                (void)story_line(line, sizeof line, &events[i], rig_name(events[i].account, name));
+                (void)story_line(line, sizeof line, &events[i], rig_name(events[i].account, name),
+                                 events[i].actor > 0 ? rig_name(events[i].actor - 1, by) : "someone");
                 (void)fprintf(out, "%s%s", i > 0 ? "\n" : "", line);
         }
         cr_assert_eq(fclose(out), 0);

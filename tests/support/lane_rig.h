@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define RIG_PARTITIONS   2
+#define RIG_ACCOUNTS     64 /* at most, where acts of who left do not count */
 #define RIG_STEP_US      INT64_C(5000)
 #define RIG_START_MS     INT64_C(1718000000000)
 #define RIG_HOUR_MS      INT64_C(3600000)

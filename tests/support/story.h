@@ -32,6 +32,7 @@ struct story_event {
         bool undo;
         int id;         /* 0: none */
         bool duplicate; /* story_repeats() said so: it does not count */
+        int actor;      /* an account, from 1; 0: somebody who is none */
 };
 
 struct story_message {
@@ -42,7 +43,8 @@ struct story_message {
 };
 
 /* One line of JSON. */
-static inline int story_line(char *buf, size_t size, const struct story_event *event, const char *name)
+static inline int story_line(char *buf, size_t size, const struct story_event *event, const char *name,
+                             const char *actor)
 {
         static const char *const types[] = {"retweet", "follow", "optout", "optin"};
 
@@ -51,16 +53,16 @@ static inline int story_line(char *buf, size_t size, const struct story_event *e
         if (event->id != 0)
                 (void)snprintf(id, sizeof id, ",\"id\":\"act %d\"", event->id);
         return snprintf(buf, size,
-                        "{\"type\":\"%s\",\"actor\":\"someone\",\"actor_followers\":%" PRId64
+                        "{\"type\":\"%s\",\"actor\":\"%s\",\"actor_followers\":%" PRId64
                         ",\"target\":\"%s\",\"ts\":%" PRId64 ",\"undo\":%s%s}",
-                        types[event->kind], event->followers, name, event->ts_ms,
+                        types[event->kind], actor, event->followers, name, event->ts_ms,
                         event->undo ? "true" : "false", id);
 }
 
 static inline bool story_same(const struct policy_duplicates *duplicates, const struct story_event *a,
                               const struct story_event *b)
 {
-        return a->account == b->account && a->id == b->id && a->undo == b->undo &&
+        return a->account == b->account && a->actor == b->actor && a->id == b->id && a->undo == b->undo &&
                (duplicates->same == POLICY_SAME_ACT || a->kind == b->kind);
 }
 
@@ -88,6 +90,12 @@ static inline bool story_repeats(const struct policy_duplicates *duplicates, con
                 }
         }
         return false;
+}
+
+/* Whether the event's account is out (STORY_LEAVE) behind it, if it was before. */
+static inline bool story_out(const struct story_event *event, bool was)
+{
+        return event->kind == STORY_LEAVE || (event->kind != STORY_RETURN && was);
 }
 
 struct story_score {

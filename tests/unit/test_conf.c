@@ -58,6 +58,7 @@ Test(conf, what_is_not_given_has_the_default_of_the_manual)
         cr_expect(eq(int, conf->start, CONF_START_BEGINNING));
         cr_expect(conf->keyed);
         cr_expect(conf->optout_salt == NULL);
+        cr_expect(conf->optout_as_actor);
         cr_expect(eq(i64, conf->memory_limit_bytes, INT64_C(4) << 30));
         cr_expect(eq(str, conf->http.host, "127.0.0.1"));
         cr_expect(eq(u16, conf->http.port, 9464));
@@ -93,6 +94,7 @@ Test(conf, every_key_reaches_its_field)
                                  "start: end\n"
                                  "keyed: true\n"
                                  "optout_salt_file: salt\n"
+                                 "optout_as_actor: false\n"
                                  "memory_limit: 512MiB\n"
                                  "http: \"[::1]:80\"\n"
                                  "admin_socket: a.sock\n"
@@ -135,6 +137,7 @@ Test(conf, every_key_reaches_its_field)
         cr_expect(eq(int, conf->start, CONF_START_END));
         cr_expect(eq(sz, conf->optout_salt_len, 16));
         cr_expect(eq(str, conf->optout_salt, "0123456789abcdef"));
+        cr_expect(not(conf->optout_as_actor));
         cr_expect(eq(i64, conf->memory_limit_bytes, INT64_C(512) << 20));
         cr_expect(eq(str, conf->http.host, "::1"), "brackets belong to the form, not to the address");
         cr_expect(eq(u16, conf->http.port, 80));

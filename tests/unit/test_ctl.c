@@ -340,6 +340,7 @@ static const struct conf conf = {
         .windows = {{.name = "24h", .length_ms = DAY, .bucket_ms = HOUR}},
         .n_windows = 1,
         .headline = 0,
+        .optout_as_actor = true,
 };
 
 /* The hash of bob, who got two retweets, one of them of a big account, and lost a follower two days ago. */
@@ -409,6 +410,7 @@ static enum cloutd_err read_bob(struct bob *bob, struct ctl_statement *ret_state
 
 Test(ctl, a_statement_counts_what_the_state_has_and_equals_the_score)
 {
+        struct conf without = conf;
         struct bob bob;
         struct ctl_statement statement;
         struct errmsg why = {""};
@@ -465,8 +467,15 @@ Test(ctl, a_statement_counts_what_the_state_has_and_equals_the_score)
                      "\"policy\":{\"name\":\"small\",\"version\":\"00000000000000aa\","
                      "\"current\":\"00000000000000aa\"},\"by\":null,"
                      "\"position\":{\"source\":\"a:topic:3\",\"offset\":4711,\"generation\":1,\"parts\":1,"
-                     "\"gap\":null},"
+                     "\"gap\":null},\"optout_as_actor\":true,"
                      "\"at\":1718000000000,\"next\":null}\n"));
+        without.optout_as_actor = false;
+        statement.conf = &without;
+        ctl_statement_text(out, &statement, true);
+        cr_expect(ne(ptr,
+                     strstr(printed(), "\nwithout   what accounts did from when they left to when they came "
+                                       "back (optout_as_actor: false)\nat "),
+                     NULL));
         ctl_statement_free(&statement);
 }
 

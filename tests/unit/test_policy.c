@@ -27,6 +27,7 @@ static const struct conf day_and_month = {
         .n_windows = 2,
         .headline = 1,
         .max_clock_skew_ms = 300000,
+        .optout_as_actor = true,
 };
 
 static char path[] = "/tmp/test_policy.XXXXXX";
@@ -576,6 +577,13 @@ Test(policy, windows_and_clock_skew_shape_the_counts_the_headline_does_not)
         cr_expect(eq(str, before->version, after->version),
                   "a reader need not know of the skew to recompute");
         cr_expect(ne(u64, before->f_version, after->f_version), "but other events are rejected");
+        policy_free(after);
+
+        conf = day_and_month;
+        conf.optout_as_actor = false;
+        after = load_file(KRED, &conf);
+        cr_expect(eq(str, before->version, after->version), "nor of whose acts were dropped");
+        cr_expect(ne(u64, before->f_version, after->f_version), "but fewer are counted");
         policy_free(after);
 
         conf = day_and_month;
