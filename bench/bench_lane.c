@@ -390,7 +390,7 @@ static void check_redis(void)
 
 /* ---- what is measured ---- */
 
-static uint64_t counted(size_t counter)
+static uint64_t counted(enum lane_counter counter)
 {
         return telemetry_sum(b.telemetry, counter);
 }
