@@ -124,9 +124,9 @@ const char *ctl_window_name(const struct conf *conf, size_t window);
 
 /* "any followers", "up to 10,000 followers", "over 10,000 followers" */
 #define CTL_TIER_SIZE 64
+const char *ctl_tier(char ret_text[CTL_TIER_SIZE], const struct policy *policy, size_t cell);
 /* A line: which events are duplicates, by a policy that looks for them. */
 void ctl_put_once(FILE *out, const struct policy *policy);
-const char *ctl_tier(char ret_text[CTL_TIER_SIZE], const struct policy *policy, size_t cell);
 
 /* ---- printers ---- */
 

@@ -86,16 +86,21 @@ static void log_failed_write(struct partition *p, const struct sent_write *write
                     "partition", "%d", p->id, "redis", "%s", reply->str, NULL);
 }
 
+/* Redis has this `low`, and by the same EXEC what comes with it. */
+static void low_moved(struct partition *p, int64_t low)
+{
+        p->low = low;
+        gone_drop_below(&p->gone, low);
+        leave_turns_passed(p, low);
+}
+
 /* The partition's own key was written: it knows our seq and our low. */
 static void own_written(struct partition *p)
 {
         p->in_exec = false;
         p->seq = p->seq_sent;
-        if (p->low_sent > p->low) {
-                p->low = p->low_sent;
-                gone_drop_below(&p->gone, p->low);
-                leave_turns_passed(p, p->low);
-        }
+        if (p->low_sent > p->low)
+                low_moved(p, p->low_sent);
         p->low_since_us = p->done > p->low ? p->lane->now_us : 0;
         p->due_stored = p->due_sent;
         if (p->fire.phase == FIRE_CLOSE && p->fire.sent)
@@ -512,10 +517,8 @@ void own_judge(struct partition *p, const struct reply *reply)
                                     seq, NULL);
                 /* It may have been told "not yet" before: bytes of a dead connection come when they come.  What they
                  * wrote is dirty still, since everything that was sent after them is refused. */
-                if (seq > p->seq && low > p->low) {
-                        p->low = low;
-                        leave_turns_passed(p, low);
-                }
+                if (seq > p->seq && low > p->low)
+                        low_moved(p, low);
                 p->seq = seq;
                 p->unknown = false;
                 if (p->phase == PARTITION_WENTBACK) {

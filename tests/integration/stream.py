@@ -9,6 +9,9 @@ A function of the seed and of what is asked for; reads no clock.
 
     fill_with_newcomers(world, 2_000_000)                     as many new accounts as a daemon can be made to meet
 
+    read_in_pieces(world, stream, rnd, 20_000, 6)             by daemons that are stopped or killed in between
+    read_by_two_of_which_one_dies(world, stream, 20_000)
+
     with running(new_world, 500) as (world, daemon): ...      all of them are in Redis, and the daemon is ready
 """
 
@@ -18,7 +21,7 @@ import random
 import threading
 import time
 
-from harness import Record, now_ms
+from harness import Record, now_ms, wait_for
 from policies import DAY, HOUR
 
 TYPES = ["retweet"] * 5 + ["reply"] * 3 + ["follow"] * 4 + ["mention"]  # the last is in no rule
@@ -208,6 +211,36 @@ def fill_with_newcomers(world, events, at_once=100_000):
                      f'"target":"{target.decode()}","ts":{now - i % 7 * HOUR}}}').encode()
             records.append(Record(world.partition_of(target), now, target, value))
         world.send(*records)
+
+
+def read_in_pieces(world, stream, rnd, events, pieces):
+    """@events, of which each daemon has seen some more when it is stopped or killed; the last one reads them to the end."""
+    for _ in range(pieces):
+        world.send(*stream.records(events // pieces, step_ms=stream.span_ms // events))
+        daemon = world.daemon()
+        wait_for(daemon.had_partitions, what="an assignment")
+        time.sleep(rnd.uniform(0, 0.4))
+        if rnd.random() < 0.3:
+            assert daemon.terminate() == 0, daemon.log_tail()
+            world.check_positions()
+        else:
+            daemon.kill()
+    world.run_until_end()
+
+
+def read_by_two_of_which_one_dies(world, stream, events):
+    """A third comes in its place while @events flow."""
+    first, second = world.daemon(), world.daemon()
+    with Flow(world, stream, events, pause=0.1):
+        wait_for(first.had_partitions, what="an assignment")
+        wait_for(second.had_partitions, what="an assignment")
+        first.kill()
+        third = world.daemon()
+        wait_for(third.had_partitions, what="an assignment")
+    world.wait_until_read()
+    world.wait_until_right()
+    for daemon in (second, third):
+        assert daemon.terminate() == 0, daemon.log_tail()
 
 
 @contextlib.contextmanager

@@ -2,13 +2,12 @@
 """What repeats another event counts once: whoever reads it, and however often he begins anew."""
 
 import random
-import time
 
 import pytest
 
-from harness import UNDER_SANITIZER, seeds, wait_for
+from harness import UNDER_SANITIZER, seeds
 from policies import KRED, counting_once
-from stream import Flow, Stream
+from stream import Stream, read_by_two_of_which_one_dies, read_in_pieces
 
 SEED = seeds("CLOUTD_SEED", 1)[0]
 EVENTS = 2_000 if UNDER_SANITIZER else 6_000
@@ -20,19 +19,10 @@ def test_read_in_pieces_by_daemons_that_stop_or_are_killed(new_world):
     rnd = random.Random(SEED)
     world = new_world(policy=counting_once(KRED, "act", 3000))
     stream = Stream(SEED, world, repeats=0.3)
-    for _ in range(4):
-        world.send(*stream.records(EVENTS // 4, step_ms=stream.span_ms // EVENTS))
-        daemon = world.daemon()
-        wait_for(daemon.had_partitions, what="an assignment")
-        time.sleep(rnd.uniform(0, 0.4))
-        if rnd.random() < 0.3:
-            assert daemon.terminate() == 0, daemon.log_tail()
-        else:
-            daemon.kill()
-    world.run_until_end()
+    read_in_pieces(world, stream, rnd, EVENTS, 4)
     world.check()
     assert world.oracle.results["duplicate"] > EVENTS // 50
-    assert "the log no longer has" not in daemon.log()
+    assert not any("the log no longer has" in daemon.log() for daemon in world.daemons)
 
 
 @pytest.mark.sanitizer
@@ -49,15 +39,5 @@ def test_the_books_have_them(new_world):
 def test_two_daemons_share_the_partitions_and_one_dies(new_world):
     print(f"CLOUTD_SEED={SEED}")
     world = new_world(policy=counting_once(KRED, "act", 2000), partitions=4, clock="wall")
-    first, second = world.daemon(), world.daemon()
-    with Flow(world, Stream(SEED, world, accounts=300, repeats=0.3), EVENTS, pause=0.1):
-        wait_for(first.had_partitions, what="an assignment")
-        wait_for(second.had_partitions, what="an assignment")
-        first.kill()
-        third = world.daemon()
-        wait_for(third.had_partitions, what="an assignment")
-    world.wait_until_read()
-    world.wait_until_right()
+    read_by_two_of_which_one_dies(world, Stream(SEED, world, accounts=300, repeats=0.3), EVENTS)
     assert world.oracle.results["duplicate"] > EVENTS // 50
-    assert second.terminate() == 0, second.log_tail()
-    assert third.terminate() == 0, third.log_tail()

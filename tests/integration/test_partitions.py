@@ -5,7 +5,7 @@ import pytest
 
 from harness import UNDER_SANITIZER, parts_of, seeds, wait_for
 from policies import DAY
-from stream import Flow, Stream
+from stream import Flow, Stream, read_by_two_of_which_one_dies
 
 SEED = seeds("CLOUTD_SEED", 1)[0]
 EVENTS = 2_000 if UNDER_SANITIZER else 10_000
@@ -52,18 +52,7 @@ def test_an_unkeyed_topic_gives_the_sums(new_world, keyed):
 def test_an_unkeyed_topic_with_two_daemons_and_a_kill(new_world):
     print(f"CLOUTD_SEED={SEED}")
     world = new_world(partitions=4, clock="wall")
-    stream = Scattered(SEED, world, accounts=300)
-    first, second = world.daemon(), world.daemon()
-    with Flow(world, stream, EVENTS, pause=0.1):
-        wait_for(first.had_partitions, what="an assignment")
-        wait_for(second.had_partitions, what="an assignment")
-        first.kill()
-        third = world.daemon()
-        wait_for(third.had_partitions, what="an assignment")
-    world.wait_until_read()
-    world.wait_until_right()
-    assert second.terminate() == 0, second.log_tail()
-    assert third.terminate() == 0, third.log_tail()
+    read_by_two_of_which_one_dies(world, Scattered(SEED, world, accounts=300), EVENTS)
 
 
 @pytest.mark.sanitizer

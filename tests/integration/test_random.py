@@ -6,14 +6,13 @@ The seed is printed; CLOUTD_SEED=N runs that one again."""
 import os
 import random
 import subprocess
-import time
 
 import pytest
 
-from harness import ROOT, UNDER_SANITIZER, seeds, wait_for
+from harness import ROOT, UNDER_SANITIZER, seeds
 from oracle import Window
 from policies import DAY, HOUR, KRED, MIXED, WINDOWS
-from stream import Stream
+from stream import Stream, read_in_pieces
 
 ROUNDS = int(os.environ.get("CLOUTD_ROUNDS", "3"))
 SEEDS = seeds("CLOUTD_SEED", ROUNDS)
@@ -59,16 +58,6 @@ def test_a_random_log_with_stops_and_kills_in_between(new_world, seed):
     rnd = random.Random(seed + 1)
     world = random_world(new_world, rnd)
     stream = Stream(seed, world, accounts=rnd.choice([50, 2000]))
-    for _ in range(6):
-        world.send(*stream.records(EVENTS // 6, step_ms=stream.span_ms // EVENTS))
-        daemon = world.daemon()
-        wait_for(daemon.had_partitions, what="an assignment")
-        time.sleep(rnd.uniform(0, 0.4))
-        if rnd.random() < 0.3:
-            assert daemon.terminate() == 0, daemon.log_tail()
-            world.check_positions()
-        else:
-            daemon.kill()
-    world.run_until_end()
+    read_in_pieces(world, stream, rnd, EVENTS, 6)
     world.check()
     world.check_letters(exactly_once=False)

@@ -252,13 +252,24 @@ void rig_random_message(struct rig *rig)
 
 /* ---- what its Redis says, and said before ---- */
 
-int64_t rig_own(struct rig *rig, int p, const char *field)
+static int64_t integer_of(redisReply *reply)
 {
-        redisReply *reply = rig_redis(rig, "HGET clout:own:t:%d %s", p, field);
         const int64_t value = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : -1;
 
         freeReplyObject(reply);
         return value;
+}
+
+int64_t rig_own(struct rig *rig, int p, const char *field)
+{
+        return integer_of(rig_redis(rig, "HGET clout:own:t:%d %s", p, field));
+}
+
+int64_t rig_points(struct rig *rig, int account)
+{
+        char name[ACCOUNT_ID_MAX + 1];
+
+        return integer_of(rig_redis(rig, "HGET clout:a:%s all", rig_name(account, name)));
 }
 
 struct rig_snapshot {

@@ -132,6 +132,7 @@ bool partition_settled(const struct daemon *d, int p);
 void daemon_settle(struct daemon *d, const char *when);
 uint64_t daemon_counter(const struct daemon *d, enum lane_counter which);
 int64_t rig_own(struct rig *rig, int p, const char *field);
+int64_t rig_points(struct rig *rig, int account); /* of all time; -1: none are shown */
 
 /* ---- Redis that goes back in time under living connections: all keys as they were ---- */
 struct rig_snapshot *rig_save(struct rig *rig);

@@ -248,4 +248,14 @@ static void random_walk(int steps)
                 snapshots[s] = rig_forget(snapshots[s]);
 }
 
+static void walk_often(void (*walk)(int steps), int steps)
+{
+        seeded();
+        for (int i = 0; i < 12; i++) {
+                (void)fprintf(stderr, "walk %d at %" PRIu64 "\n", i, rig->random);
+                begin_anew();
+                walk(steps);
+        }
+}
+
 #endif

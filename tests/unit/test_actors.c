@@ -57,16 +57,6 @@ static void leaves_and_returns(void)
         acts_on_all(ACTOR);
 }
 
-static int64_t points_of(int account)
-{
-        char name[ACCOUNT_ID_MAX + 1];
-        redisReply *reply = rig_redis(rig, "HGET clout:a:%s all", rig_name(account, name));
-        const int64_t value = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : -1;
-
-        freeReplyObject(reply);
-        return value;
-}
-
 /* How many are out by the own key of partition @p. */
 static int n_out(int p)
 {
@@ -87,20 +77,20 @@ Test(actors, acts_count_until_the_actor_leaves_and_again_once_he_is_back)
         acts_on_all(ACTOR);
         x = started();
         daemon_settle(x, "there");
-        cr_expect_eq(points_of(1), 10);
+        cr_expect_eq(rig_points(rig, 1), 10);
         everywhere(STORY_LEAVE, ACTOR);
         acts_on_all(ACTOR);
         undone.ts_ms = rig->wall_ms;
         rig_append_to(rig, 1, &undone, 1); /* to take back what he did before is an act, too */
         daemon_settle(x, "left");
-        cr_expect_eq(points_of(1), 10);
+        cr_expect_eq(rig_points(rig, 1), 10);
         cr_expect_eq(daemon_counter(x, LANE_OPTED_OUT), (uint64_t)rig->n_accounts);
         for (int p = 0; p < RIG_PARTITIONS; p++)
                 cr_expect_eq(n_out(p), 1);
         everywhere(STORY_RETURN, ACTOR);
         acts_on_all(ACTOR);
         daemon_settle(x, "back");
-        cr_expect_eq(points_of(1), 20);
+        cr_expect_eq(rig_points(rig, 1), 20);
         for (int p = 0; p < RIG_PARTITIONS; p++)
                 cr_expect_eq(n_out(p), 0);
         rig_compare(rig, "back");
@@ -122,7 +112,7 @@ Test(actors, lines_of_one_message_go_by_those_before_them)
         rig_append_to(rig, 0, events, 5);
         x = started();
         daemon_settle(x, "in one message");
-        cr_expect_eq(points_of(0), 20);
+        cr_expect_eq(rig_points(rig, 0), 20);
         rig_compare(rig, "in one message");
 }
 
@@ -229,13 +219,13 @@ Test(actors, an_opt_out_into_partitions_that_never_had_the_account_leaves_no_acc
         everywhere(STORY_LEAVE, ACTOR);
         x = started();
         daemon_settle(x, "left");
-        cr_expect_eq(points_of(ACTOR), -1);
+        cr_expect_eq(rig_points(rig, ACTOR), -1);
         x = daemon_crash(x);
         everywhere(STORY_RETURN, ACTOR);
         rig_count(rig, ACTOR);
         x = started();
         daemon_settle(x, "back");
-        cr_expect_eq(points_of(ACTOR), 10);
+        cr_expect_eq(rig_points(rig, ACTOR), 10);
         rig_compare(rig, "back");
 }
 
@@ -255,7 +245,7 @@ Test(actors, an_act_that_was_dropped_is_repeated_like_any_other)
         for (int life = 0; life < 2; life++) {
                 rig_append_to(rig, 0, &act, 1);
                 daemon_settle(x, "the same again");
-                cr_expect_eq(points_of(0), -1);
+                cr_expect_eq(rig_points(rig, 0), -1);
                 rig_compare(rig, "the same again");
                 x = daemon_crash(x);
                 x = started();
@@ -263,7 +253,7 @@ Test(actors, an_act_that_was_dropped_is_repeated_like_any_other)
         act.id = 2;
         rig_append_to(rig, 0, &act, 1);
         daemon_settle(x, "another");
-        cr_expect_eq(points_of(0), 10);
+        cr_expect_eq(rig_points(rig, 0), 10);
         rig_compare(rig, "another");
 }
 
@@ -306,10 +296,5 @@ static void walk(int steps)
 
 Test(actors, random_walks_end_right)
 {
-        seeded();
-        for (int i = 0; i < 12; i++) {
-                (void)fprintf(stderr, "walk %d at %" PRIu64 "\n", i, rig->random);
-                begin_anew();
-                walk(60);
-        }
+        walk_often(walk, 60);
 }

@@ -43,21 +43,11 @@ static void run(int steps)
         }
 }
 
-static int64_t points(int account)
-{
-        char name[ACCOUNT_ID_MAX + 1];
-        redisReply *reply = rig_redis(rig, "HGET clout:a:%s all", rig_name(account, name));
-        const int64_t value = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : -1;
-
-        freeReplyObject(reply);
-        return value;
-}
-
 static void expect_points(const char *when, int64_t a, int64_t b, int64_t c)
 {
-        cr_expect_eq(points(0), a, "%s: first account %" PRId64, when, points(0));
-        cr_expect_eq(points(2), b, "%s: second account %" PRId64, when, points(2));
-        cr_expect_eq(points(4), c, "%s: third account %" PRId64, when, points(4));
+        cr_expect_eq(rig_points(rig, 0), a, "%s: first account %" PRId64, when, rig_points(rig, 0));
+        cr_expect_eq(rig_points(rig, 2), b, "%s: second account %" PRId64, when, rig_points(rig, 2));
+        cr_expect_eq(rig_points(rig, 4), c, "%s: third account %" PRId64, when, rig_points(rig, 4));
 }
 
 static void expect_field(const char *field, const char *want)
@@ -400,7 +390,7 @@ Test(continuity, a_new_log_is_read_from_its_beginning_on_top_of_what_was_counted
                 cr_assert_eq(daemon_partition(x, 0)->phase, PARTITION_STOPPED);
                 resume("new-log");
                 expect_points("both logs", 20, 10, 10);
-                cr_expect_eq(points(6), -1, "who left stays away");
+                cr_expect_eq(rig_points(rig, 6), -1, "who left stays away");
                 expect_field("gen", "2");
                 expect_field("first", "0");
                 count(3);

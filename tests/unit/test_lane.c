@@ -1404,10 +1404,5 @@ Test(lane, who_was_written_while_there_were_no_boards_is_on_them_afterwards)
 
 Test(lane, random_walks_through_every_fault_end_right)
 {
-        seeded();
-        for (int i = 0; i < 12; i++) {
-                (void)fprintf(stderr, "walk %d at %" PRIu64 "\n", i, rig->random);
-                begin_anew();
-                random_walk(300);
-        }
+        walk_often(random_walk, 300);
 }

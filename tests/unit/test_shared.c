@@ -850,10 +850,5 @@ Test(shared, other_points_reach_all_parts)
 
 Test(shared, random_walks_through_every_fault_end_right)
 {
-        seeded();
-        for (int i = 0; i < 12; i++) {
-                (void)fprintf(stderr, "walk %d at %" PRIu64 "\n", i, rig->random);
-                begin_anew();
-                random_walk(300);
-        }
+        walk_often(random_walk, 300);
 }
